@@ -1,0 +1,146 @@
+/*
+ * A connection's handles: adopting a socket, and closing everything.
+ *
+ * The socket belongs to a uv_pipe_t, which reads it. Sending goes straight to
+ * the descriptor (send.c), because a write through libuv can raise SIGPIPE and
+ * a library must not change what a signal does in somebody's process.
+ *
+ * Handles: pipe and timer live from npi_conn_adopt() or npi_os_connect() on,
+ * writable only from the first time the socket is full. conn->handles counts
+ * them; the last close callback reports npi_conn_closed().
+ *
+ * The close: writes with callbacks are dropped at once. What npipe_try_write()
+ * took is sent on, NPI_LINGER_MS at most; then the socket is shut down before
+ * it is closed, so that a forked child that still holds it does not keep the
+ * peer waiting (ST6).
+ */
+#include "unix.h"
+
+const size_t npi_os_conn_size = sizeof(npi_unix_conn);
+const size_t npi_os_server_size = sizeof(npi_unix_server);
+const size_t npi_os_op_size = sizeof(npi_unix_op);
+
+/* Far enough: the timer is only there to be active. */
+#define CONN_ALIVE_MS (UINT64_MAX / 4)
+
+void npi_unix_conn_init(npi_unix_conn* conn) {
+  conn->fd = -1;
+  conn->writable_fd = -1;
+  uv_timer_init(conn->base.loop, &conn->timer); /* cannot fail */
+  conn->timer.data = conn;
+  conn->handles = 1;
+}
+
+int npi_conn_adopt(npi_unix_conn* conn, int fd) {
+  int err = uv_pipe_init(conn->base.loop, &conn->pipe, 0);
+  if (err != 0) return err;
+  conn->pipe.data = conn;
+  conn->pipe_open = true;
+  conn->handles++;
+  err = uv_pipe_open(&conn->pipe, fd);
+  if (err != 0) return err;
+  conn->fd = fd;
+  conn->link = NPI_LINK_SHAKING;
+  npi_receive_start(conn);
+  return 0;
+}
+
+void npi_shake_free(npi_unix_conn* conn) {
+  npi_free(conn->shake);
+  conn->shake = NULL;
+}
+
+void npi_link_up(npi_unix_conn* conn, uint32_t rx_quota, uint32_t tx_quota,
+                 bool plain) {
+  npipe_conn* base = &conn->base;
+  bool messages = base->type == NPIPE_MESSAGE;
+  npi_decoder_init(&conn->decoder, messages, base->message_max_bytes);
+  npi_rxq_init(&conn->rxq, messages);
+  conn->rx_quota = rx_quota;
+  conn->tx_quota = tx_quota;
+  conn->plain = plain;
+  conn->link = NPI_LINK_UP;
+}
+
+static void conn_on_alive(uv_timer_t* timer) {
+  (void) timer;
+}
+
+/* An open connection keeps the loop alive, also when its socket does not. */
+static void conn_stay_alive(npi_unix_conn* conn) {
+  uv_timer_start(&conn->timer, conn_on_alive, CONN_ALIVE_MS, 0);
+  npi_read_serve(conn);
+}
+
+/* A plain peer may say that it will send no more and still read (nc does). */
+static void conn_half_closed(npi_unix_conn* conn) {
+  conn->rx_end = UV_EOF;
+  uv_read_stop((uv_stream_t*) &conn->pipe);
+  if (!conn->closing) conn_stay_alive(conn);
+}
+
+void npi_link_down(npi_unix_conn* conn, int status) {
+  if (conn->link != NPI_LINK_UP) return;
+  if (conn->plain && status == UV_EOF) {
+    conn_half_closed(conn);
+    return;
+  }
+  conn->link = NPI_LINK_DOWN;
+  conn->rx_end = status;
+  uv_read_stop((uv_stream_t*) &conn->pipe);
+  npi_sock_shutdown(conn->fd);
+  bool own = status == UV_EPROTO || status == UV_ECONNABORTED;
+  npi_send_end(conn, own ? status : UV_EPIPE);
+  if (conn->closing) {
+    npi_conn_lingered(conn);
+    return;
+  }
+  conn_stay_alive(conn);
+}
+
+void npi_os_conn_turn(npipe_conn* base) {
+  npi_unix_conn* conn = (npi_unix_conn*) base;
+  if (npi_read_wanted(base)) npi_read_serve(conn);
+  npi_send_flush(conn);
+}
+
+/* ---- close */
+
+static void conn_on_handle_closed(uv_handle_t* handle) {
+  npi_unix_conn* conn = handle->data;
+  if (--conn->handles > 0) return;
+  npi_sock_close(conn->writable_fd);
+  npi_rxq_clear(&conn->rxq);
+  npi_shake_free(conn);
+  npi_conn_closed(&conn->base);
+}
+
+static void conn_close_handle(uv_handle_t* handle) {
+  if (!uv_is_closing(handle)) uv_close(handle, conn_on_handle_closed);
+}
+
+void npi_conn_lingered(npi_unix_conn* conn) {
+  npi_send_end(conn, UV_ECANCELED);
+  npi_sock_shutdown(conn->fd);
+  conn->fd = -1;
+  if (conn->pipe_open) conn_close_handle((uv_handle_t*) &conn->pipe);
+  if (conn->writable_fd >= 0) conn_close_handle((uv_handle_t*) &conn->writable);
+  conn_close_handle((uv_handle_t*) &conn->timer);
+}
+
+static void conn_on_linger(uv_timer_t* timer) {
+  npi_conn_lingered(timer->data);
+}
+
+void npi_os_conn_close(npipe_conn* base) {
+  npi_unix_conn* conn = (npi_unix_conn*) base;
+  conn->closing = true;
+  npi_server_forget(conn);
+  if (!npi_send_drop(conn)) {
+    npi_conn_lingered(conn);
+    return;
+  }
+  conn->linger_until_ms = uv_now(base->loop) + NPI_LINGER_MS;
+  uv_timer_start(&conn->timer, conn_on_linger, NPI_LINGER_MS, 0);
+  npi_send_flush(conn);
+}

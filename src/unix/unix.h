@@ -1,0 +1,176 @@
+/*
+ * What the files of src/unix know of each other: a connection and a server on
+ * a Unix-domain socket.
+ */
+#ifndef NPI_UNIX_UNIX_H
+#define NPI_UNIX_UNIX_H
+
+#include "backend.h"
+#include "claim.h"
+#include "codec.h"
+#include "rxq.h"
+#include "sock.h"
+
+/* How long a peer may take for its part of the handshake. */
+#define NPI_HANDSHAKE_MS 10000
+/* Clients in the handshake, and clients waiting for an instance, at most. */
+#define NPI_SHAKES_MAX 256u
+#define NPI_WAITERS_MAX 1024u
+
+typedef struct npi_unix_conn npi_unix_conn;
+typedef struct npi_unix_server npi_unix_server;
+
+/* Where the link to the peer stands. */
+typedef enum npi_link {
+  NPI_LINK_NONE,    /* no socket yet */
+  NPI_LINK_SHAKING, /* handshake: the peer's frame is awaited */
+  NPI_LINK_WAITING, /* server's end: greeted, waits for an instance */
+  NPI_LINK_UP,
+  NPI_LINK_DOWN /* the peer is gone; what arrived can still be read */
+} npi_link;
+
+/* What is needed until the connection is open; freed then. */
+typedef struct npi_shake {
+  size_t have;
+  uint8_t bytes[NPI_HELLO_BYTES_MAX + 1]; /* one more shows what is too long */
+  /* server's end: its place among those shaking or waiting */
+  npi_unix_server* server;
+  npi_unix_conn* next;
+  npi_unix_conn* prev;
+  npi_hello hello;
+  /* client */
+  npi_connect_request request;
+  npi_path paths[2]; /* to try, in order */
+  unsigned path_count;
+  uint64_t deadline_ms; /* on the loop's clock; UINT64_MAX: none */
+} npi_shake;
+
+/* Part of a send that the socket did not take: it goes before all else. */
+typedef struct npi_leftover npi_leftover;
+
+/* What has been written: in bytes and messages since the connection opened. */
+typedef struct npi_count {
+  uint64_t bytes;
+  uint64_t messages;
+} npi_count;
+
+struct npi_unix_conn {
+  npipe_conn base;
+  uv_pipe_t pipe;
+  uv_timer_t timer;   /* handshake and linger; keeps the loop alive when the
+                         link is down */
+  uv_poll_t writable; /* on a second descriptor, while the socket is full */
+  int fd;             /* of pipe */
+  int writable_fd;    /* -1: writable is not in use */
+  unsigned handles;   /* of the three, not closed yet */
+  bool pipe_open;     /* pipe is one of them */
+  bool closing;       /* npi_os_conn_close() was called */
+  bool plain;
+  uint64_t linger_until_ms; /* on the loop's clock, when closing */
+  void* borrowed;           /* a read buffer of our own, see receive.c */
+  npi_link link;
+  npi_shake* shake; /* while the link is NONE, SHAKING or WAITING */
+  npi_peer peer;
+
+  /* receiving (receive.c, read.c) */
+  npi_decoder decoder;
+  npi_rxq rxq;
+  uint32_t rx_quota;
+  int rx_end;         /* what comes after the queue; 0: more data */
+  npi_count consumed; /* by the program */
+  npi_count reported; /* of that, the peer knows */
+  npi_count asked;    /* the peer wants to know when this is reached */
+  bool ask_open;      /* it does, and was not told yet */
+
+  /* sending (send.c) */
+  uint32_t tx_quota;
+  int tx_end;            /* not 0: nothing can be sent any more */
+  npi_queue tx_waiting;  /* not or not wholly handed to the socket */
+  npi_queue tx_unread;   /* handed over; beyond the quota, or in leftover */
+  npi_count tx_begun;    /* bytes handed over; messages begun */
+  npi_count tx_consumed; /* what the peer's program has read of it */
+  uint64_t tx_accepted;  /* bytes of all writes so far */
+  npi_count tx_asked;    /* the last ASK */
+  uint64_t wire_planned; /* bytes of frames, handed over */
+  uint64_t wire_sent;    /* of them in the kernel */
+  npi_leftover* leftover;
+};
+
+/* The backend's part of a write. */
+typedef struct npi_unix_op {
+  uint64_t end;      /* tx_accepted with this write */
+  uint64_t wire_end; /* wire_planned when its last byte was handed over */
+  size_t sent;       /* bytes handed over */
+  unsigned buf;      /* where the next byte is */
+  size_t buf_offset;
+} npi_unix_op;
+
+typedef struct npi_conn_ring {
+  npi_unix_conn* head;
+  npi_unix_conn* tail;
+  unsigned count;
+} npi_conn_ring;
+
+struct npi_unix_server {
+  npipe_server base;
+  npi_claim claim;
+  int fd;
+  uv_poll_t listener;
+  uv_idle_t turn;   /* active when waiters may be let in */
+  uv_timer_t retry; /* when out of descriptors */
+  unsigned handles; /* of the three, not closed yet */
+  bool listening;   /* listener is active */
+  bool exhausted;   /* out of descriptors; retry is active */
+  npi_conn_ring shaking;
+  npi_conn_ring waiting;
+  char folded[NPIPE_NAME_BYTES];
+};
+
+/* ---- conn.c */
+/* The first thing to happen to a new connection. */
+void npi_unix_conn_init(npi_unix_conn* conn);
+/* Puts a connected socket under conn and starts to read (link SHAKING). The
+ * socket is the connection's on success only. */
+int npi_conn_adopt(npi_unix_conn* conn, int fd);
+/* Opens the link. The quotas are those of what this end receives and sends. */
+void npi_link_up(npi_unix_conn* conn, uint32_t rx_quota, uint32_t tx_quota,
+                 bool plain);
+/* The peer is gone, or not to be trusted; status is what reads get once they
+ * have read everything. Only while the link is UP, from the loop. */
+void npi_link_down(npi_unix_conn* conn, int status);
+void npi_shake_free(npi_unix_conn* conn);
+/* What the close waited for has been sent. */
+void npi_conn_lingered(npi_unix_conn* conn);
+
+/* ---- connect.c, server.c: each end's part of the handshake. Bytes have been
+ * added to conn->shake; or the peer is gone. From the loop. */
+void npi_client_received(npi_unix_conn* conn);
+void npi_client_lost(npi_unix_conn* conn);
+void npi_server_received(npi_unix_conn* conn);
+/* A client's end that is being closed leaves the server's lists. */
+void npi_server_forget(npi_unix_conn* conn);
+
+/* ---- receive.c */
+void npi_receive_start(npi_unix_conn* conn);
+
+/* ---- read.c */
+/* Serves whatever is wanted from the queue. From the loop. */
+void npi_read_serve(npi_unix_conn* conn);
+/* Hands a whole message, or bytes, over without the queue if it is empty and
+ * something waits for just that. False: nothing was done. From the loop. */
+bool npi_read_direct(npi_unix_conn* conn, const uint8_t* data, size_t size);
+/* Is a CONSUMED frame owed to the peer? */
+bool npi_report_due(const npi_unix_conn* conn);
+
+/* ---- send.c */
+/* Sends what can be sent now. */
+void npi_send_flush(npi_unix_conn* conn);
+/* Finishes every write with status; nothing is sent any more. */
+void npi_send_end(npi_unix_conn* conn, int status);
+/* The peer says what its program has read. 0 or UV_EPROTO. */
+int npi_send_consumed(npi_unix_conn* conn, npi_count count);
+/* For the close: drops the writes that have a callback; true if something of
+ * npipe_try_write() is not in the kernel yet. */
+bool npi_send_drop(npi_unix_conn* conn);
+
+#endif /* NPI_UNIX_UNIX_H */
