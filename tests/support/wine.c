@@ -1,0 +1,27 @@
+/*
+ * The list of what Wine 8 does otherwise than Windows, as far as a contract
+ * test sees it. Nothing is skipped under Wine that is not named here, and
+ * nothing is skipped on Windows itself.
+ */
+#include "wine.h"
+
+#include <string.h>
+
+#include "os.h"
+
+static const struct {
+  const char* rule;
+  const char* reason;
+} wine_list[] = {
+    {"OP6", "the access list of a pipe is stored but not enforced"},
+};
+
+int wine_differs(const char* rule) {
+  if (!os_under_wine()) return 0;
+  for (size_t i = 0; i < sizeof wine_list / sizeof wine_list[0]; i++) {
+    if (strcmp(wine_list[i].rule, rule) != 0) continue;
+    print_message("skip: WINE: %s: %s\n", rule, wine_list[i].reason);
+    return 1;
+  }
+  return 0;
+}
