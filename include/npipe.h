@@ -303,9 +303,13 @@ NPIPE_API int npipe_server_create(uv_loop_t* loop, const char* name,
  * Returns 0, or UV_EAGAIN if no client is waiting (*conn is then NULL). */
 NPIPE_API int npipe_accept(npipe_server* server, npipe_conn** conn);
 
-/* Closes the server: the name is gone at once, also while accepted connections
- * go on (OP7); clients that nobody accepted are closed. Accepted connections
- * are not touched. A second call does nothing.
+/* Closes the server: nobody can connect any more; clients that nobody accepted
+ * are closed. Accepted connections are not touched. A second call does
+ * nothing.
+ * Unix: the name is gone at once, also while accepted connections go on.
+ * Windows: the kernel keeps the name until the last of the server's ends is
+ * closed (OP7): till then connecting gives UV_EBUSY and creating it anew
+ * UV_EADDRINUSE.
  *   cb  may be NULL; after it the server is no more */
 NPIPE_API void npipe_server_close(npipe_server* server,
                                   npipe_server_close_cb cb, void* arg);
@@ -419,7 +423,8 @@ NPIPE_API int npipe_set_read_mode(npipe_conn* conn, npipe_read_mode mode);
  *
  * Returns 0; UV_EMSGSIZE beyond the message limit, nothing is written;
  * UV_EACCES, UV_ENOTCONN, UV_EBADF as above; UV_EINVAL; UV_ENOMEM.
- * The callback gets 0, UV_EPIPE, UV_ECONNABORTED, UV_ECANCELED, UV_EPROTO. */
+ * The callback gets 0, UV_EPIPE, UV_ECONNABORTED, UV_ECANCELED, UV_EPROTO,
+ * UV_ENOMEM. */
 NPIPE_API int npipe_write(npipe_conn* conn, const uv_buf_t bufs[],
                           unsigned nbufs, npipe_op* op, npipe_write_cb cb,
                           void* arg);

@@ -148,7 +148,7 @@ void npi_conn_connected(npipe_conn* conn, int status) {
 
 /* What the program is owed at its close, before the backend closes. */
 static void conn_cancel_all(npipe_conn* conn) {
-  if (conn->connect_cb != NULL && !conn->connect_done) {
+  if (conn->connect_cb != NULL) {
     conn->connect_status = UV_ECANCELED;
     conn->connect_done = true;
   }

@@ -16,10 +16,17 @@
 
 #define OP_SPARES_MAX 16u
 
-/* The backend's part starts at the next address fit for any type. */
+/* What is aligned for any type; MSVC's C has no max_align_t. */
+typedef union op_align {
+  long long integer;
+  long double real;
+  void* pointer;
+} op_align;
+
+/* The backend's part starts at the next such address. */
 #define OP_OS_OFFSET \
-  ((sizeof(npi_op) + sizeof(max_align_t) - 1) / sizeof(max_align_t) * \
-   sizeof(max_align_t))
+  ((sizeof(npi_op) + sizeof(op_align) - 1) / sizeof(op_align) * \
+   sizeof(op_align))
 
 void npi_queue_push(npi_queue* queue, npi_op* op) {
   op->next = NULL;

@@ -37,7 +37,7 @@ static const char* connect_name(const npi_unix_conn* conn) {
 
 static void connect_fail(npi_unix_conn* conn, int err, int os_code,
                          const char* why) {
-  const npi_path* path = &conn->shake->paths[conn->shake->path_count - 1];
+  const npi_path* path = &conn->shake->paths[conn->shake->path_used];
   npi_fail(err, os_code, "connect to pipe '%.60s' (%s): %s", connect_name(conn),
            path->socket, why);
   connect_failed(conn, err);
@@ -227,14 +227,16 @@ static void connect_again(npi_unix_conn* conn) {
 static void connect_try(npi_unix_conn* conn) {
   npi_shake* shake = conn->shake;
   int result = UV_ENOENT;
-  for (unsigned i = 0; i < shake->path_count && result == UV_ENOENT; i++)
+  for (unsigned i = 0; i < shake->path_count && result == UV_ENOENT; i++) {
     result = connect_path(conn, &shake->paths[i], connect_scope(shake, i));
+    if (result != UV_ENOENT) shake->path_used = i;
+  }
   if (result >= 0)
     connect_begin(conn, result);
   else if (result == UV_EAGAIN)
     connect_again(conn);
   else if (result == UV_ENOENT)
-    connect_fail(conn, result, 0, "no such pipe");
+    connect_fail(conn, result, -result, "no such pipe");
   else
     connect_failed(conn, result);
 }

@@ -19,6 +19,7 @@
  * The wait for a full socket uses a second descriptor of it, because libuv
  * polls each descriptor for one handle only.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "unix.h"
@@ -27,6 +28,8 @@
 #define BATCH_STAGE_BYTES 16384u
 #define BATCH_BYTES 262144u
 #define BATCH_COPY_BYTES 1024u /* up to this a copy beats a reference */
+/* Room in the stage that is kept for the ASK at the end of a batch. */
+#define BATCH_RESERVE_BYTES NPI_COUNT_BYTES
 #define FLUSH_ROUNDS_MAX 16
 #define SEND_RETRY_MS 10 /* without a descriptor to wait on */
 
@@ -55,17 +58,15 @@ static size_t batch_room(const batch* b) {
   return BATCH_STAGE_BYTES - b->staged;
 }
 
-static void batch_add(batch* b, const void* data, size_t size) {
+/* Copies into the stage, which must have room. For heads and control frames,
+ * whose memory does not outlive the planning. */
+static void batch_copy(batch* b, const void* data, size_t size) {
   struct iovec* last = b->count > 0 ? &b->iov[b->count - 1] : NULL;
-  b->bytes += size;
-  if (size > BATCH_COPY_BYTES || size > batch_room(b)) {
-    b->iov[b->count].iov_base = (void*) (uintptr_t) data;
-    b->iov[b->count++].iov_len = size;
-    return;
-  }
   uint8_t* place = b->stage + b->staged;
+  assert(size <= batch_room(b));
   memcpy(place, data, size);
   b->staged += size;
+  b->bytes += size;
   if (last != NULL && (uint8_t*) last->iov_base + last->iov_len == place) {
     last->iov_len += size;
     return;
@@ -74,10 +75,22 @@ static void batch_add(batch* b, const void* data, size_t size) {
   b->iov[b->count++].iov_len = size;
 }
 
+/* Adds the program's data, which stays until the write is done: a copy if it
+ * is short and leaves the reserve, else a reference. */
+static void batch_add(batch* b, const void* data, size_t size) {
+  if (size <= BATCH_COPY_BYTES && size + BATCH_RESERVE_BYTES <= batch_room(b)) {
+    batch_copy(b, data, size);
+    return;
+  }
+  b->iov[b->count].iov_base = (void*) (uintptr_t) data;
+  b->iov[b->count++].iov_len = size;
+  b->bytes += size;
+}
+
 /* Room for one more head and at least one more buffer behind it? */
 static bool batch_has_room(const batch* b) {
   return b->count + 4 <= BATCH_IOV && b->bytes < BATCH_BYTES &&
-         batch_room(b) >= 4 * NPI_COUNT_BYTES;
+         batch_room(b) >= NPI_DATA_HEADER_MAX + BATCH_RESERVE_BYTES;
 }
 
 /* ---- planning */
@@ -151,13 +164,15 @@ static void send_head(npi_unix_conn* conn, batch* b, npi_op* op, size_t chunk) {
   }
   size_t length = npi_encode_data(head, flags, (uint32_t) chunk,
                                   (uint32_t) op->u.write.bytes);
-  batch_add(b, head, length);
+  batch_copy(b, head, length);
 }
 
 /* Plans one frame of the first waiting write; false if it may not go now. */
 static bool send_plan_frame(npi_unix_conn* conn, batch* b) {
   npi_op* op = conn->tx_waiting.head;
   bool may;
+  /* Nothing on a byte pipe is no frame, but keeps its place (WR6). */
+  if (conn->base.type == NPIPE_BYTE && op->u.write.bytes == 0) return true;
   size_t chunk = send_allowance(conn, op, &may);
   if (!may) return false;
   size_t gatherable = send_gatherable(op, BATCH_IOV - b->count - 2);
@@ -174,7 +189,7 @@ static void send_plan_report(npi_unix_conn* conn, batch* b) {
   if (!npi_report_due(conn)) return;
   npi_encode_count(frame, NPI_FRAME_CONSUMED, conn->consumed.bytes,
                    conn->consumed.messages);
-  batch_add(b, frame, sizeof frame);
+  batch_copy(b, frame, sizeof frame);
   conn->reported = conn->consumed;
   if (conn->consumed.bytes >= conn->asked.bytes &&
       conn->consumed.messages >= conn->asked.messages)
@@ -209,7 +224,7 @@ static void send_plan_ask(npi_unix_conn* conn, batch* b) {
     return;
   conn->tx_asked = want;
   npi_encode_count(frame, NPI_FRAME_ASK, want.bytes, want.messages);
-  batch_add(b, frame, sizeof frame);
+  batch_copy(b, frame, sizeof frame);
 }
 
 static void send_plan(npi_unix_conn* conn, batch* b) {
@@ -451,8 +466,7 @@ bool npi_send_drop(npi_unix_conn* conn) {
 
 void npi_os_write(npipe_conn* base, npi_op* op) {
   npi_unix_conn* conn = (npi_unix_conn*) base;
-  bool nothing = base->type == NPIPE_BYTE && op->u.write.bytes == 0;
-  if (conn->tx_end != 0 || nothing) {
+  if (conn->tx_end != 0) {
     npi_write_done(base, op, conn->tx_end);
     return;
   }

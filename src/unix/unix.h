@@ -42,6 +42,7 @@ typedef struct npi_shake {
   npi_connect_request request;
   npi_path paths[2]; /* to try, in order */
   unsigned path_count;
+  unsigned path_used;   /* the one that was found, for words */
   uint64_t deadline_ms; /* on the loop's clock; UINT64_MAX: none */
 } npi_shake;
 
