@@ -51,6 +51,13 @@ static void connect_opened(npi_unix_conn* conn) {
   npi_conn_connected(&conn->base, 0);
 }
 
+/* Beyond what any server can be made with, it is not one of ours. */
+static bool connect_believes(const npi_welcome* w) {
+  return w->in_quota <= NPIPE_QUOTA_MAX_BYTES &&
+         w->out_quota <= NPIPE_QUOTA_MAX_BYTES &&
+         w->message_max_bytes <= NPIPE_MESSAGE_MAX_BYTES;
+}
+
 static void connect_welcomed(npi_unix_conn* conn, const npi_welcome* w) {
   const npipe_client_options* o = &conn->shake->request.options;
   npipe_conn* base = &conn->base;
@@ -67,6 +74,7 @@ static void connect_welcomed(npi_unix_conn* conn, const npi_welcome* w) {
   base->message_max_bytes = w->message_max_bytes < o->message_max_bytes
                                 ? w->message_max_bytes
                                 : o->message_max_bytes;
+  conn->rx_none = w->direction == NPIPE_INBOUND;
   npi_link_up(conn, w->out_quota, w->in_quota, false);
   connect_opened(conn);
 }
@@ -104,6 +112,7 @@ void npi_client_received(npi_unix_conn* conn) {
   if (err == 0)
     err = welcomed ? npi_decode_welcome(shake->bytes, length, &welcome)
                    : npi_decode_refuse(shake->bytes, length, &code);
+  if (err == 0 && welcomed && !connect_believes(&welcome)) err = UV_EPROTO;
   if (err != 0)
     connect_fail(conn, UV_EPROTO, 0, "the server broke the protocol");
   else if (welcomed)

@@ -132,6 +132,7 @@ static int receive_event(npi_unix_conn* conn, const npi_event* event) {
     default: break;
   }
   if (conn->closing) return 0; /* nobody will read it */
+  if (conn->rx_none) return UV_EPROTO;
   int err = conn->base.type == NPIPE_MESSAGE
                 ? receive_message(conn, event)
                 : receive_bytes(conn, event->data, event->size);

@@ -144,7 +144,8 @@ static void shake_describe(npi_unix_server* server, npi_unix_conn* conn,
   npipe_conn* base = &conn->base;
   base->type = o->type;
   base->read_mode = o->read_mode;
-  base->can_read = o->direction != NPIPE_OUTBOUND;
+  conn->rx_none = o->direction == NPIPE_OUTBOUND;
+  base->can_read = !conn->rx_none;
   base->can_write = o->direction != NPIPE_INBOUND;
   base->message_max_bytes = o->message_max_bytes < message_max_bytes
                                 ? o->message_max_bytes

@@ -77,6 +77,7 @@ struct npi_unix_conn {
   npi_decoder decoder;
   npi_rxq rxq;
   uint32_t rx_quota;
+  bool rx_none;       /* the direction brings no data to this end */
   int rx_end;         /* what comes after the queue; 0: more data */
   npi_count consumed; /* by the program */
   npi_count reported; /* of that, the peer knows */
