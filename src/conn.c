@@ -46,6 +46,7 @@ static void conn_pay(npipe_conn* conn) {
   npi_queue owed = conn->done;
   conn->done = (npi_queue){NULL, NULL};
   for (npi_op* op; (op = npi_queue_pop(&owed)) != NULL;) {
+    npi_tell(op->status);
     if (op->kind == NPI_OP_READ)
       conn_call_read(conn, op);
     else if (op->u.write.cb != NULL)
@@ -58,7 +59,8 @@ static void conn_pay_connect(npipe_conn* conn) {
   npipe_connect_cb cb = conn->connect_cb;
   if (cb == NULL || !conn->connect_done) return;
   conn->connect_cb = NULL;
-  if (conn->connect_status != 0 && conn->trouble != NULL)
+  npi_tell(conn->connect_status);
+  if (conn->trouble != NULL && conn->trouble->code == conn->connect_status)
     npi_fail_again(conn->trouble);
   cb(conn, conn->connect_status, conn->connect_arg);
 }

@@ -28,6 +28,10 @@ int npi_fail(int code, int os_code, const char* format, ...) {
   return code;
 }
 
+void npi_tell(int status) {
+  if (status < 0) npi_fail(status, 0, "%s", npipe_strerror(status));
+}
+
 void npi_fail_again(const npipe_error* error) {
   error_last = *error;
 }

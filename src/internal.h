@@ -43,6 +43,9 @@ void npi_free(void* memory);
 /* ---- errors (error.c) */
 /* Remembers what went wrong for npipe_last_error(), and returns code. */
 int npi_fail(int code, int os_code, const char* format, ...) NPI_PRINTF(3, 4);
+/* Before a callback with this status: makes it the last failure, in general
+ * words. Nothing for success. */
+void npi_tell(int status);
 /* Makes a remembered failure the last one again. */
 void npi_fail_again(const npipe_error* error);
 

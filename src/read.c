@@ -13,7 +13,7 @@
 static int read_check(const npipe_conn* conn) {
   if (conn->state == NPI_CONN_CLOSING)
     return npi_fail(UV_EBADF, 0, "read: the connection is being closed");
-  if (conn->state != NPI_CONN_OPEN)
+  if (conn->state != NPI_CONN_OPEN || conn->connect_cb != NULL)
     return npi_fail(UV_ENOTCONN, 0, "read: the connection is not open");
   if (!conn->can_read)
     return npi_fail(UV_EACCES, 0,
@@ -151,5 +151,6 @@ void npi_stream_end(npipe_conn* conn) {
   npipe_stream_cb cb = conn->stream_cb;
   if (cb == NULL || conn->read_end == 0) return;
   conn->stream_cb = NULL;
+  npi_tell(conn->read_end);
   cb(conn, conn->read_end, NULL, 0, 0, conn->stream_arg);
 }

@@ -19,7 +19,7 @@ static int write_check(const npipe_conn* conn, const uv_buf_t bufs[],
     return npi_fail(UV_EINVAL, 0, "write: conn or bufs is NULL");
   if (conn->state == NPI_CONN_CLOSING)
     return npi_fail(UV_EBADF, 0, "write: the connection is being closed");
-  if (conn->state != NPI_CONN_OPEN)
+  if (conn->state != NPI_CONN_OPEN || conn->connect_cb != NULL)
     return npi_fail(UV_ENOTCONN, 0, "write: the connection is not open");
   if (!conn->can_write)
     return npi_fail(UV_EACCES, 0,

@@ -43,9 +43,11 @@ static int claim_open_lock(const char* path) {
   int flags = O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
   int fd = open(path, flags, 0600);
   if (fd >= 0) return fd;
-  if (errno == ELOOP || errno == EISDIR || errno == ENXIO)
-    return claim_foreign(path);
-  return claim_error(-errno, path, "lock file");
+  int err = errno;
+  /* A link, a directory, a FIFO or socket: each system says it its own way. */
+  bool foreign = err == ELOOP || err == EMLINK || err == EISDIR ||
+                 err == ENXIO || err == EOPNOTSUPP;
+  return foreign ? claim_foreign(path) : claim_error(-err, path, "lock file");
 }
 
 /* Is the file behind fd a lock file of ours? */
@@ -161,7 +163,9 @@ void npi_claim_drop(npi_claim* claim) {
   if (lstat(claim->path.socket, &info) == 0 &&
       info.st_dev == claim->socket_device && info.st_ino == claim->socket_inode)
     unlink(claim->path.socket);
-  unlink(claim->path.lock);
+  /* Somebody may have cleaned up and a new server made its own. */
+  if (claim_same_file(claim->lock_fd, claim->path.lock))
+    unlink(claim->path.lock);
   /* A forked child may hold the same open file: closing would not unlock. */
   flock(claim->lock_fd, LOCK_UN);
   close(claim->lock_fd);

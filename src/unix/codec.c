@@ -120,8 +120,10 @@ int npi_shake_length(const uint8_t* in, size_t size, npi_frame one,
 
 int npi_decode_hello(const uint8_t* in, size_t size, npi_hello* hello) {
   const uint8_t* body = in + NPI_HEADER_BYTES;
-  size_t name = size - NPI_HEADER_BYTES - 24;
   memset(hello, 0, sizeof *hello);
+  if (size <= NPI_HEADER_BYTES + 24 || size > NPI_HELLO_BYTES_MAX)
+    return UV_EPROTO;
+  size_t name = size - NPI_HEADER_BYTES - 24;
   if (memcmp(body, hello_magic, sizeof hello_magic) != 0) return UV_EPROTO;
   hello->version = get16(body + 4);
   if (hello->version != NPI_WIRE_VERSION) return 0;

@@ -28,7 +28,9 @@ void npi_unix_conn_init(npi_unix_conn* conn) {
   conn->writable_fd = -1;
   uv_timer_init(conn->base.loop, &conn->timer); /* cannot fail */
   conn->timer.data = conn;
-  conn->handles = 1;
+  uv_timer_init(conn->base.loop, &conn->retry);
+  conn->retry.data = conn;
+  conn->handles = 2;
 }
 
 int npi_conn_adopt(npi_unix_conn* conn, int fd) {
@@ -67,8 +69,12 @@ static void conn_on_alive(uv_timer_t* timer) {
 }
 
 /* An open connection keeps the loop alive, also when its socket does not. */
-static void conn_stay_alive(npi_unix_conn* conn) {
+void npi_conn_keep_alive(npi_unix_conn* conn) {
   uv_timer_start(&conn->timer, conn_on_alive, CONN_ALIVE_MS, 0);
+}
+
+static void conn_show_end(npi_unix_conn* conn) {
+  npi_conn_keep_alive(conn);
   npi_read_serve(conn);
 }
 
@@ -76,7 +82,7 @@ static void conn_stay_alive(npi_unix_conn* conn) {
 static void conn_half_closed(npi_unix_conn* conn) {
   conn->rx_end = UV_EOF;
   uv_read_stop((uv_stream_t*) &conn->pipe);
-  if (!conn->closing) conn_stay_alive(conn);
+  if (!conn->closing) conn_show_end(conn);
 }
 
 void npi_link_down(npi_unix_conn* conn, int status) {
@@ -95,7 +101,7 @@ void npi_link_down(npi_unix_conn* conn, int status) {
     npi_conn_lingered(conn);
     return;
   }
-  conn_stay_alive(conn);
+  conn_show_end(conn);
 }
 
 void npi_os_conn_turn(npipe_conn* base) {
@@ -126,6 +132,7 @@ void npi_conn_lingered(npi_unix_conn* conn) {
   if (conn->pipe_open) conn_close_handle((uv_handle_t*) &conn->pipe);
   if (conn->writable_fd >= 0) conn_close_handle((uv_handle_t*) &conn->writable);
   conn_close_handle((uv_handle_t*) &conn->timer);
+  conn_close_handle((uv_handle_t*) &conn->retry);
 }
 
 static void conn_on_linger(uv_timer_t* timer) {
@@ -140,7 +147,7 @@ void npi_os_conn_close(npipe_conn* base) {
     npi_conn_lingered(conn);
     return;
   }
-  conn->linger_until_ms = uv_now(base->loop) + NPI_LINGER_MS;
+  uv_update_time(base->loop); /* the time is counted from the call */
   uv_timer_start(&conn->timer, conn_on_linger, NPI_LINGER_MS, 0);
   npi_send_flush(conn);
 }

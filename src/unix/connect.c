@@ -168,6 +168,15 @@ static void connect_plain(npi_unix_conn* conn) {
   connect_opened(conn);
 }
 
+/* The clock for what is left of the time; a retry may have stopped it. */
+static void connect_arm(npi_unix_conn* conn) {
+  uint64_t deadline = conn->shake->deadline_ms;
+  uint64_t now = uv_now(conn->base.loop);
+  if (deadline == UINT64_MAX) return;
+  uint64_t left = deadline > now ? deadline - now : 0;
+  uv_timer_start(&conn->timer, connect_on_timer, left, 0);
+}
+
 static bool connect_trusts(const npi_unix_conn* conn) {
   uid_t uid = conn->peer.uid;
   return conn->shake->request.options.any_server != 0 || uid == 0 ||
@@ -193,6 +202,7 @@ static void connect_begin(npi_unix_conn* conn, int fd) {
     connect_plain(conn);
   } else {
     connect_send_hello(conn);
+    connect_arm(conn);
   }
 }
 
@@ -206,6 +216,7 @@ static int connect_path(npi_unix_conn* conn, const npi_path* path,
   int fd = npi_sock_open();
   err = fd < 0 ? fd : npi_sock_connect(fd, path->socket);
   if (err == 0) return fd;
+  if (err == UV_ENFILE) err = UV_EMFILE;
   npi_sock_close(fd);
   npi_fail(err, -err, "connect to pipe '%.60s' (%s): %s", connect_name(conn),
            path->socket, uv_strerror(err));
@@ -253,13 +264,19 @@ static void connect_try(npi_unix_conn* conn) {
 static void connect_on_timer(uv_timer_t* timer) {
   npi_unix_conn* conn = timer->data;
   bool over = uv_now(timer->loop) >= conn->shake->deadline_ms;
-  if (!over && conn->link == NPI_LINK_NONE)
+  if (!over && conn->link == NPI_LINK_NONE) {
     connect_try(conn);
-  else if (!conn->pipe_open)
-    connect_fail(conn, UV_ETIMEDOUT, 0, "its server does not accept");
-  else
+  } else if (conn->pipe_open && !conn->shake->last_look) {
+    /* Timers run before sockets are read: in a loop that was busy, the answer
+     * may be there. Let it be seen first. */
+    conn->shake->last_look = true;
+    uv_timer_start(timer, connect_on_timer, 1, 0);
+  } else {
     connect_fail(conn, UV_ETIMEDOUT, 0,
-                 "no instance became free in time, or no answer");
+                 conn->pipe_open
+                     ? "no instance became free in time, or no answer"
+                     : "its server does not accept");
+  }
 }
 
 /* ---- backend.h */
@@ -285,7 +302,7 @@ static void connect_start_clock(npi_unix_conn* conn) {
   if (timeout_ms < 0) return;
   uv_update_time(conn->base.loop); /* the time is counted from the call */
   conn->shake->deadline_ms = uv_now(conn->base.loop) + limit;
-  uv_timer_start(&conn->timer, connect_on_timer, limit, 0);
+  connect_arm(conn);
 }
 
 int npi_os_connect(npipe_conn* base, const npi_connect_request* request) {

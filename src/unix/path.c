@@ -99,6 +99,9 @@ int npi_path_of_name(npi_path* path, const npi_name* name, npipe_scope scope) {
   /* Every name has room or none has. */
   if (length < 0 || length > NPI_SOCK_PATH_MAX - PATH_FILE_MAX)
     return path_too_long(path);
+  /* "dir/" would follow a link that "dir" is. */
+  while (length > 1 && path->directory[length - 1] == '/')
+    path->directory[--length] = '\0';
   if (path->directory[0] != '/')
     return npi_fail(UV_EINVAL, 0, "pipe directory '%.80s': not absolute",
                     path->directory);

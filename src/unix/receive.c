@@ -162,8 +162,10 @@ static int receive_plain(npi_unix_conn* conn, const uint8_t* data,
                          size_t size) {
   npi_event event = {.kind = NPI_EVENT_DATA, .data = data, .size = size};
   int err = receive_event(conn, &event);
-  if (conn->rxq.bytes >= (uint64_t) conn->rx_quota + NPI_WINDOW_BYTES)
+  if (conn->rxq.bytes >= (uint64_t) conn->rx_quota + NPI_WINDOW_BYTES) {
     uv_read_stop((uv_stream_t*) &conn->pipe);
+    if (!conn->closing) npi_conn_keep_alive(conn);
+  }
   return err;
 }
 
@@ -172,9 +174,6 @@ static void receive_data(npi_unix_conn* conn, const uint8_t* data,
   int err = conn->plain ? receive_plain(conn, data, size)
                         : receive_frames(conn, data, size);
   if (err != 0) {
-    npi_fail(
-        err, 0, "connection ended: %s",
-        err == UV_EPROTO ? "the peer broke the protocol" : npipe_strerror(err));
     npi_link_down(conn, err);
     return;
   }

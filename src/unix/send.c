@@ -243,6 +243,17 @@ static void send_plan(npi_unix_conn* conn, batch* b) {
 
 /* ---- the socket */
 
+static void send_wait(npi_unix_conn* conn);
+
+/* Goes on soon. A connection that is being closed has no turn any more; its
+ * socket, which has room, calls back instead. */
+static void send_later(npi_unix_conn* conn) {
+  if (conn->closing)
+    send_wait(conn);
+  else
+    npi_conn_post(&conn->base);
+}
+
 /* Finishes what is in the kernel and within the quota. */
 static void send_complete(npi_unix_conn* conn) {
   npi_op* op = conn->tx_unread.head;
@@ -290,10 +301,7 @@ static void send_on_writable(uv_poll_t* poll, int status, int events);
 
 static void send_on_retry(uv_timer_t* timer) {
   npi_unix_conn* conn = timer->data;
-  if (conn->closing && uv_now(timer->loop) >= conn->linger_until_ms)
-    npi_conn_lingered(conn);
-  else
-    send_on_writable(&conn->writable, 0, 0);
+  send_on_writable(&conn->writable, 0, 0);
 }
 
 /* Waits until the socket takes more. */
@@ -306,7 +314,7 @@ static void send_wait(npi_unix_conn* conn) {
     }
     conn->writable.data = conn;
     if (fd < 0) {
-      uv_timer_start(&conn->timer, send_on_retry, SEND_RETRY_MS, 0);
+      uv_timer_start(&conn->retry, send_on_retry, SEND_RETRY_MS, 0);
       return;
     }
     conn->writable_fd = fd;
@@ -316,6 +324,8 @@ static void send_wait(npi_unix_conn* conn) {
 }
 
 static void send_broken(npi_unix_conn* conn, int status) {
+  /* Half a frame may be out: the peer must not wait for the rest. */
+  npi_sock_shutdown(conn->fd);
   npi_send_end(conn, status);
   if (conn->closing) npi_conn_lingered(conn);
 }
@@ -384,7 +394,7 @@ void npi_send_flush(npi_unix_conn* conn) {
     if (conn->tx_waiting.head == NULL) break;
   if (conn->tx_end != 0) return;
   send_complete(conn);
-  if (rounds == FLUSH_ROUNDS_MAX) npi_conn_post(&conn->base);
+  if (rounds == FLUSH_ROUNDS_MAX) send_later(conn);
   bool all = conn->tx_waiting.head == NULL && conn->leftover == NULL;
   if (conn->closing && all) npi_conn_lingered(conn);
 }
@@ -415,7 +425,10 @@ int npi_send_consumed(npi_unix_conn* conn, npi_count count) {
     return UV_EPROTO;
   conn->tx_consumed = count;
   send_complete(conn);
-  npi_conn_post(&conn->base);
+  if (conn->closing)
+    npi_send_flush(conn);
+  else
+    npi_conn_post(&conn->base);
   return 0;
 }
 

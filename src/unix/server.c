@@ -105,7 +105,14 @@ static void server_exhausted(npi_unix_server* server, int err) {
 
 static void shake_on_timeout(uv_timer_t* timer) {
   npi_unix_conn* conn = timer->data;
-  npi_conn_discard(&conn->base);
+  if (conn->shake->last_look) {
+    npi_conn_discard(&conn->base);
+    return;
+  }
+  /* Timers run before sockets are read: in a loop that was busy, the HELLO may
+   * be there. Let it be seen first. */
+  conn->shake->last_look = true;
+  uv_timer_start(timer, shake_on_timeout, 1, 0);
 }
 
 static void shake_refuse(npi_unix_conn* conn, npi_refusal code) {

@@ -37,6 +37,7 @@ typedef struct npi_shake {
   npi_unix_server* server;
   npi_unix_conn* next;
   npi_unix_conn* prev;
+  bool last_look; /* the time is over, but the answer may be there unread */
   npi_hello hello;
   /* client */
   npi_connect_request request;
@@ -58,6 +59,7 @@ typedef struct npi_count {
 struct npi_unix_conn {
   npipe_conn base;
   uv_pipe_t pipe;
+  uv_timer_t retry;   /* sending, without a descriptor to wait on */
   uv_timer_t timer;   /* handshake and linger; keeps the loop alive when the
                          link is down */
   uv_poll_t writable; /* on a second descriptor, while the socket is full */
@@ -67,8 +69,7 @@ struct npi_unix_conn {
   bool pipe_open;     /* pipe is one of them */
   bool closing;       /* npi_os_conn_close() was called */
   bool plain;
-  uint64_t linger_until_ms; /* on the loop's clock, when closing */
-  void* borrowed;           /* a read buffer of our own, see receive.c */
+  void* borrowed; /* a read buffer of our own, see receive.c */
   npi_link link;
   npi_shake* shake; /* while the link is NONE, SHAKING or WAITING */
   npi_peer peer;
@@ -141,6 +142,8 @@ void npi_link_up(npi_unix_conn* conn, uint32_t rx_quota, uint32_t tx_quota,
  * have read everything. Only while the link is UP, from the loop. */
 void npi_link_down(npi_unix_conn* conn, int status);
 void npi_shake_free(npi_unix_conn* conn);
+/* Keeps the loop alive while the socket is not watched. */
+void npi_conn_keep_alive(npi_unix_conn* conn);
 /* What the close waited for has been sent. */
 void npi_conn_lingered(npi_unix_conn* conn);
 
