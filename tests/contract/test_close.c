@@ -2,6 +2,7 @@
  * Closing: CL1, CL2, CL4 to CL6 and ST6. A process that dies is in
  * test_death.c.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "child.h"
@@ -139,6 +140,24 @@ static void cl1_what_try_write_took_survives_the_close(void** state) {
   CHECK_SIZE(taken, stream->count);
   for (uint32_t i = 0; i < taken; i++)
     CHECK(stream_has_pattern(stream, i, SIZE, i));
+}
+
+/* On Unix more than the window that may be under way: it goes on being sent
+ * while the connection is closed. */
+static void cl1_a_big_try_write_survives_the_close(void** state) {
+  enum { SIZE = 1 << 20 };
+  world* w = *state;
+  test_pair pair = pair_of(w, NPIPE_BYTE);
+  char* data = must_alloc(SIZE);
+  pattern_fill(data, SIZE, 7);
+  uv_buf_t buf = uv_buf_init(data, SIZE);
+  CHECK_STATUS(0, CALL(w, npipe_try_write(pair.client->conn, &buf, 1)));
+  free(data); /* a copy was taken */
+  end_close(pair.client);
+  test_stream* stream = stream_begin(pair.server, 0);
+  RUN_UNTIL(w, stream->ends == 1);
+  CHECK_SIZE(SIZE, stream->size);
+  CHECK(pattern_holds(stream->bytes, SIZE, 7, 0));
 }
 
 /* A close never waits for ever: npipe.h says five seconds. */
@@ -440,6 +459,7 @@ int main(int argc, char** argv) {
       TEST(cl1_the_peer_has_unread_data_too),
       TEST(cl1_unread_data_is_on_its_way_to_the_closer),
       TEST(cl1_what_try_write_took_survives_the_close),
+      TEST(cl1_a_big_try_write_survives_the_close),
       TEST(close_gives_up_on_a_peer_that_does_not_read),
       TEST(cl2_the_writer_sees_only_that_the_reader_is_gone),
       TEST(cl4_pending_reads_of_the_survivor_end),
