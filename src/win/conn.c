@@ -16,7 +16,8 @@
  * npipe_try_write() gets NPI_LINGER_MS. (2) uv_close(), which closes the
  * pipe's handle at once: writes that were pending in libuv are called back
  * with an error, which is UV_ECANCELED for us, and what was written can still
- * be read by the peer (CL1, CL5). Nothing is disconnected.
+ * be read by the peer (CL1, CL5). Nothing is disconnected. (3) When no thread
+ * of the pool can send it any more, wake is closed.
  */
 #include <string.h>
 
@@ -103,17 +104,19 @@ static void conn_on_closed(uv_handle_t* handle) {
 
 static void conn_shut(npi_win_conn* conn) {
   conn->shut = true;
-  npi_wait_close(&conn->reader.wait);
-  npi_wait_close(&conn->writer.wait);
-  uv_close((uv_handle_t*) &conn->pipe, conn_on_closed);
-  if (conn->has_wake) uv_close((uv_handle_t*) &conn->wake, conn_on_closed);
   conn->handle = NULL;
+  uv_close((uv_handle_t*) &conn->pipe, conn_on_closed);
 }
 
+/* Goes on as far as it can; called again at each wake. */
 static void conn_close_step(npi_win_conn* conn) {
-  if (conn->shut || !npi_connect_abandon(conn) || npi_write_lingers(conn))
-    return;
-  conn_shut(conn);
+  if (!npi_connect_abandon(conn) || npi_write_lingers(conn)) return;
+  if (!conn->shut) conn_shut(conn);
+  bool reader = npi_wait_retire(&conn->reader.wait);
+  bool writer = npi_wait_retire(&conn->writer.wait);
+  if (!reader || !writer || !conn->has_wake) return;
+  conn->has_wake = false;
+  uv_close((uv_handle_t*) &conn->wake, conn_on_closed);
 }
 
 void npi_os_conn_close(npipe_conn* base) {

@@ -25,7 +25,6 @@
 #define CONNECT_NS_PER_MS 1000000u
 
 struct npi_connect {
-  npi_wait wait;
   npi_nt_wait_request request;
   HANDLE root; /* of the pipe file system; NULL until the first wait */
   HANDLE pipe; /* opened; NULL: not */
@@ -80,7 +79,7 @@ int npi_os_connect(npipe_conn* base, const npi_connect_request* request) {
   if (!npi_win_path(connect->path, &request->name))
     return npi_fail(UV_EINVAL, 0, "connect: the name cannot be converted");
   int err = npi_conn_begin(conn);
-  if (err == 0) err = npi_wait_open(&connect->wait, &conn->wake);
+  if (err == 0) err = npi_wait_open(&conn->reader.wait, &conn->wake);
   if (err != 0)
     return npi_fail(err, 0, "connect to '%s': no memory for its handles",
                     request->name.text);
@@ -94,7 +93,6 @@ int npi_os_connect(npipe_conn* base, const npi_connect_request* request) {
 static void connect_free(npi_win_conn* conn) {
   npi_connect* connect = conn->connect;
   conn->connect = NULL;
-  npi_wait_close(&connect->wait);
   if (connect->pipe != NULL) CloseHandle(connect->pipe);
   if (connect->root != NULL) CloseHandle(connect->root);
   npi_free(connect);
@@ -179,7 +177,9 @@ static unsigned connect_slice_ms(const npi_connect* connect) {
 
 /* Begins the next wait. 0: try again at once; ERROR_IO_PENDING; or the reason
  * why there is nothing to wait for. */
-static DWORD connect_wait(npi_connect* connect) {
+static DWORD connect_wait(npi_win_conn* conn) {
+  npi_connect* connect = conn->connect;
+  npi_wait* wait = &conn->reader.wait;
   npi_nt_wait_request* request = &connect->request;
   unsigned slice_ms = connect_slice_ms(connect);
   if (slice_ms == 0) return ERROR_SEM_TIMEOUT;
@@ -190,17 +190,18 @@ static DWORD connect_wait(npi_connect* connect) {
   npi_nt_wait_for(request, connect->path);
   request->timeout_given = connect->timeout_ms != NPIPE_WAIT_DEFAULT;
   request->timeout.QuadPart = -10000 * (LONGLONG) slice_ms;
-  DWORD error = npi_nt_wait_pipe(connect->root, request, &connect->wait);
+  DWORD error = npi_nt_wait_pipe(connect->root, request, wait);
   connect->waiting = error == ERROR_IO_PENDING;
-  if (connect->waiting) npi_wait_arm(&connect->wait, 0);
+  if (connect->waiting) npi_wait_arm(wait, 0);
   return error;
 }
 
 /* A wait has ended: 0 if another attempt makes sense. */
-static DWORD connect_waited(npi_connect* connect) {
+static DWORD connect_waited(npi_win_conn* conn) {
+  npi_connect* connect = conn->connect;
   size_t bytes;
   connect->waiting = false;
-  DWORD error = npi_wait_result(&connect->wait, connect->root, &bytes);
+  DWORD error = npi_wait_result(&conn->reader.wait, connect->root, &bytes);
   bool slice =
       error == ERROR_SEM_TIMEOUT && connect->timeout_ms != NPIPE_WAIT_DEFAULT;
   return slice ? 0 : error;
@@ -218,7 +219,7 @@ static void connect_go(npi_win_conn* conn) {
       connect_fail_open(conn, connect->error);
       return;
     }
-    DWORD error = connect_wait(connect);
+    DWORD error = connect_wait(conn);
     if (error == ERROR_IO_PENDING) return;
     if (error != 0) {
       connect_fail_open(conn, error);
@@ -232,8 +233,8 @@ static void connect_go(npi_win_conn* conn) {
 void npi_connect_step(npi_win_conn* conn) {
   npi_connect* connect = conn->connect;
   if (connect->waiting) {
-    if (!npi_wait_fired(&connect->wait)) return;
-    DWORD error = connect_waited(connect);
+    if (!npi_wait_fired(&conn->reader.wait)) return;
+    DWORD error = connect_waited(conn);
     if (error != 0) {
       connect_fail_open(conn, error);
       return;
@@ -246,7 +247,8 @@ void npi_connect_step(npi_win_conn* conn) {
 bool npi_connect_abandon(npi_win_conn* conn) {
   npi_connect* connect = conn->connect;
   if (connect == NULL) return true;
-  if (connect->waiting && !npi_wait_try_cancel(&connect->wait, connect->root))
+  if (connect->waiting &&
+      !npi_wait_try_cancel(&conn->reader.wait, connect->root))
     return false;
   connect_free(conn);
   return true;

@@ -253,8 +253,14 @@ static void server_take(npi_win_server* server, server_slot* slot) {
   npi_server_trouble(&server->base, err);
 }
 
+static void server_close_step(npi_win_server* server);
+
 static void server_on_wake(uv_async_t* wake) {
   npi_win_server* server = wake->data;
+  if (server->base.state == NPI_SERVER_CLOSING) {
+    server_close_step(server);
+    return;
+  }
   for (unsigned n = 0; server->base.state == NPI_SERVER_LISTENING; n++) {
     server_slot* slot = server_next(server);
     if (slot == NULL) break;
@@ -314,12 +320,9 @@ static int server_claim(npi_win_server* server) {
                   base->name.text, npipe_strerror(code), error);
 }
 
-/* Frees what is no handle of the loop's. */
+/* The name goes, as far as it is ours. */
 static void server_release(npi_win_server* server) {
-  for (unsigned i = 0; i < SERVER_SLOTS; i++) {
-    server_drop(&server->slots[i]);
-    npi_wait_close(&server->slots[i].wait);
-  }
+  for (unsigned i = 0; i < SERVER_SLOTS; i++) server_drop(&server->slots[i]);
   server->listeners = 0;
   if (server->security != NULL) LocalFree(server->security);
   server->security = NULL;
@@ -339,6 +342,7 @@ int npi_os_server_open(npipe_server* base) {
   }
   if (err != 0) {
     server_release(server);
+    npi_wait_close(&server->slots[0].wait); /* it was never armed */
     return err;
   }
   server->wake.data = server;
@@ -355,9 +359,18 @@ static void server_on_closed(uv_handle_t* handle) {
   if (--server->handles == 0) npi_server_closed(&server->base);
 }
 
+/* Goes on as far as it can; called again at each wake. */
+static void server_close_step(npi_win_server* server) {
+  bool retired = true;
+  for (unsigned i = 0; i < SERVER_SLOTS; i++)
+    if (!npi_wait_retire(&server->slots[i].wait)) retired = false;
+  if (!retired || uv_is_closing((uv_handle_t*) &server->wake)) return;
+  uv_close((uv_handle_t*) &server->wake, server_on_closed);
+}
+
 void npi_os_server_close(npipe_server* base) {
   npi_win_server* server = (npi_win_server*) base;
   server_release(server);
-  uv_close((uv_handle_t*) &server->wake, server_on_closed);
   uv_close((uv_handle_t*) &server->retry, server_on_closed);
+  server_close_step(server);
 }

@@ -12,6 +12,11 @@
  *   - A waiter can fire for the operation before, if it is armed again within
  *     the moment in which the pool has seen the event and not yet acted (seen
  *     under Wine). So `fired` is believed only if the OVERLAPPED agrees.
+ *   - An event that was watched is closed only after it has fired once more
+ *     (npi_wait_retire()). Wine's pool goes on for a moment with a list of
+ *     handles that has the event in it, and if the number is in use again by
+ *     then, it waits for somebody else's object: reads and writes in progress
+ *     fail with ERROR_INVALID_HANDLE (seen about once in 100,000).
  *   - The event given to the system has its low bit set: the file may be bound
  *     to libuv's completion port, and libuv would take the OVERLAPPED for a
  *     request of its own. Wait functions get the handle as it is.
@@ -57,6 +62,7 @@ static void wait_disarm(npi_wait* wait) {
 }
 
 void npi_wait_arm(npi_wait* wait, unsigned timeout_ms) {
+  wait->used = true;
   wait->timeout_ms = timeout_ms;
   if (timeout_ms == 0) {
     SetThreadpoolWait(wait->waiter, wait->event, NULL);
@@ -113,4 +119,19 @@ void npi_wait_close(npi_wait* wait) {
   CloseThreadpoolWait(wait->waiter);
   CloseHandle(wait->event);
   wait->event = NULL;
+}
+
+bool npi_wait_retire(npi_wait* wait) {
+  if (wait->event == NULL) return true;
+  if (wait->used && !wait->retiring) {
+    wait_disarm(wait);
+    wait->fired = 0;
+    wait->retiring = true;
+    SetEvent(wait->event);
+    SetThreadpoolWait(wait->waiter, wait->event, NULL);
+    return false;
+  }
+  if (wait->retiring && InterlockedExchange(&wait->fired, 0) == 0) return false;
+  npi_wait_close(wait);
+  return true;
 }

@@ -40,6 +40,8 @@ typedef struct npi_wait {
   uv_async_t* wake;
   volatile LONG fired; /* 1: the event; 2: the time was over */
   unsigned timeout_ms; /* it was armed with */
+  bool used;           /* it was armed at least once */
+  bool retiring;
 } npi_wait;
 
 /* Makes the event and the waiter, once; wake is sent when an armed wait
@@ -62,7 +64,10 @@ void npi_wait_cancel(npi_wait* wait, HANDLE file);
 /* The same for an operation that the system may refuse to cancel: false if it
  * goes on; it then still fires. */
 bool npi_wait_try_cancel(npi_wait* wait, HANDLE file);
-/* Nothing may be pending. Safe if not open. */
+/* The end of a wait that may have been armed. Nothing may be pending. False:
+ * not over yet, wake will be sent; ask again then. Safe if not open. */
+bool npi_wait_retire(npi_wait* wait);
+/* The end of one that was never armed. */
 void npi_wait_close(npi_wait* wait);
 
 /* ---- nt.c: what only the native API can do */
@@ -114,7 +119,7 @@ bool npi_connect_abandon(npi_win_conn* conn);
 
 /* Where the reading side of a connection stands. */
 typedef struct npi_reader {
-  npi_wait wait;
+  npi_wait wait;  /* before the connection is open: of the connect */
   bool pending;   /* a ReadFile is under way */
   bool held;      /* data[0..got) was taken from the system and not shown */
   bool held_more; /* ... and its message goes on in the system */
@@ -158,7 +163,7 @@ struct npi_win_conn {
   uv_async_t wake;  /* from the pool to the loop; keeps the loop alive */
   unsigned handles; /* of these two, how many are on the loop */
   bool has_wake;
-  bool shut;     /* closing has come to the handles */
+  bool shut;     /* the pipe is closed; not yet wake */
   HANDLE handle; /* the pipe's, once it is libuv's; else NULL */
   npi_connect* connect;
   npi_reader reader;
