@@ -86,32 +86,43 @@ npi_op* npi_queue_pop(npi_queue* queue);
 bool npi_queue_remove(npi_queue* queue, npi_op* op);
 
 /* ---- operations (op.c) */
-typedef enum npi_op_kind { NPI_OP_READ, NPI_OP_WRITE } npi_op_kind;
+typedef enum npi_op_kind {
+  NPI_OP_READ,
+  NPI_OP_TRANSACT, /* a read with a request that goes before it */
+  NPI_OP_WRITE,
+  NPI_OP_FLUSH,
+  NPI_OP_LISTEN
+} npi_op_kind;
 
 #define NPI_OP_BUFS 4u /* this many buffers need no memory of their own */
 
 struct npi_op {
   npi_op* next;
-  uint64_t id; /* odd: a write */
+  uint64_t id;
   npi_op_kind kind;
   int status;
+  uint64_t deadline_ms; /* on the loop's clock; 0: none */
   void* arg;
   union {
-    struct {
+    struct { /* READ, TRANSACT */
       char* data;
       size_t size;
       size_t got;
       unsigned flags;
+      npi_op* request; /* TRANSACT: the write, until the backend took it */
       npipe_read_cb cb;
     } read;
-    struct {
+    struct {          /* WRITE */
       uv_buf_t* bufs; /* small, or memory of the op's own */
       unsigned nbufs;
       uv_buf_t small[NPI_OP_BUFS];
       size_t bytes;      /* the sum of the buffers */
-      void* owned;       /* npipe_try_write(): our copy of the data */
-      npipe_write_cb cb; /* NULL for npipe_try_write() */
+      void* owned;       /* our copy of the data */
+      bool request;      /* of a TRANSACT: has no callback, is not counted, and
+                            the quota does not hold it back */
+      npipe_write_cb cb; /* NULL for npipe_try_write() and a request */
     } write;
+    npipe_done_cb done_cb; /* FLUSH, LISTEN */
   } u;
   /* npi_os_op_size bytes of the backend's follow: npi_op_os(). */
 };
@@ -141,12 +152,12 @@ struct npipe_server {
   uv_loop_t* loop;
   npi_name name;
   npipe_server_options options; /* every default filled in; quotas in bytes,
-                                   plain_path our own copy */
+                                   strings our own copies */
   npi_server_state state;
-  unsigned instances;     /* connections that hold one, accepted or not */
-  unsigned waiting;       /* of them not accepted yet */
-  npi_conn_list arrived;  /* those, in the order in which they connected */
-  npi_conn_list accepted; /* the others */
+  unsigned instances;    /* connections that hold one, accepted or not */
+  unsigned waiting;      /* of them not accepted yet */
+  npi_conn_list arrived; /* those, in the order in which they connected */
+  bool ending;           /* the last end has gone, too */
   npipe_connection_cb connection_cb;
   void* connection_arg;
   npipe_server_close_cb close_cb;
@@ -155,11 +166,13 @@ struct npipe_server {
 
 /* ---- connection (conn.c, read.c, write.c) */
 typedef enum npi_conn_state {
-  NPI_CONN_NEW,        /* allocated; the program does not know it */
-  NPI_CONN_CONNECTING, /* client, before the connect callback */
-  NPI_CONN_OPEN,       /* connected; perhaps at its end, see read_end */
-  NPI_CONN_FAILED,     /* client whose connect failed; only close is left */
-  NPI_CONN_CLOSING     /* close was called */
+  NPI_CONN_NEW,          /* allocated; the program does not know it */
+  NPI_CONN_CONNECTING,   /* client, before the connect callback */
+  NPI_CONN_LISTENING,    /* server's end, waits for its next client */
+  NPI_CONN_OPEN,         /* connected; perhaps at its end, see read_end */
+  NPI_CONN_DISCONNECTED, /* by the server; a server's end can listen again */
+  NPI_CONN_FAILED,       /* client whose connect failed; only close is left */
+  NPI_CONN_CLOSING       /* close was called */
 } npi_conn_state;
 
 struct npipe_conn {
@@ -173,9 +186,15 @@ struct npipe_conn {
   bool can_read;
   bool can_write;
   uint32_t message_max_bytes;
+  npipe_direction direction; /* these four for a client's end only; a server's
+                                gets them from its server */
+  uint32_t in_quota;
+  uint32_t out_quota;
+  unsigned max_instances;
 
   /* a server's end */
-  npipe_server* server; /* NULL: a client's end, or the server has closed */
+  bool is_server;
+  npipe_server* server; /* whose instance it holds; NULL: none */
   npipe_conn* next;
   npipe_conn* prev;
   bool accepted;
@@ -192,6 +211,13 @@ struct npipe_conn {
   size_t queued_bytes;
   unsigned queued_writes; /* not finished, also empty ones */
 
+  /* waiting (flush.c, instance.c, deadline.c) */
+  npi_queue waits;  /* FLUSH and LISTEN, not finished, in order */
+  uv_timer_t clock; /* for the nearest deadline */
+  bool has_clock;
+  bool late; /* the time is over; one more look at the socket */
+  uint32_t linger_ms;
+
   /* operations (op.c) */
   npi_queue done;  /* finished, the callback is owed, in order */
   npi_queue spare; /* for the next operations */
@@ -202,6 +228,8 @@ struct npipe_conn {
   void* connect_arg;
   int connect_status;
   bool connect_done;
+  bool wait_only;       /* npipe_wait(): is never open */
+  unsigned own_handles; /* turn and clock, not closed yet */
   npipe_error* trouble; /* why the connect failed; NULL if it has not, or
                            without memory */
   npipe_close_cb close_cb;
@@ -217,10 +245,51 @@ npipe_conn* npi_conn_new(uv_loop_t* loop);
  * after npi_conn_new(), from the loop's thread. */
 void npi_conn_discard(npipe_conn* conn);
 
+/* ---- open.c and call.c: npipe_connect() and what is made of it */
+typedef enum npi_connect_for {
+  NPI_CONNECT_TO_OPEN,
+  NPI_CONNECT_TO_WAIT
+} npi_connect_for;
+int npi_connect(uv_loop_t* loop, const char* name, int timeout_ms,
+                const npipe_client_options* options, npi_connect_for purpose,
+                npipe_connect_cb cb, void* arg, npipe_conn** conn);
+
+/* Is this a connection that the program may work with? 0, UV_EBADF (closed),
+ * UV_ENOTCONN; `what` is for the words. */
+int npi_conn_check(const npipe_conn* conn, const char* what);
+/* The same, and it must be able to read resp. to write. */
+int npi_read_check(const npipe_conn* conn, const char* what);
+int npi_write_check(const npipe_conn* conn, const char* what);
+
 /* Cancels every read and stops the stream, for the close. */
 void npi_read_cancel_all(npipe_conn* conn);
-/* Tells a stream of the end, if there are both. From the loop. */
+/* Ends a read or transaction early. */
+int npi_read_abort(npipe_conn* conn, npi_op* op, int status);
+/* Every read from now on, and every pending one, ends with status; the stream
+ * is told in the next turn. The backend has let go of them. */
+void npi_read_cut(npipe_conn* conn, int status);
+/* If the end of reading is known, the stream is told. From the loop. */
 void npi_stream_end(npipe_conn* conn);
+
+/* A write that owns a copy of its data; NULL without memory. */
+npi_op* npi_write_copy(npipe_conn* conn, const uv_buf_t bufs[], unsigned nbufs,
+                       size_t bytes);
+/* Adds the buffers up; UV_EINVAL, UV_EMSGSIZE. */
+int npi_write_sum(const npipe_conn* conn, const uv_buf_t bufs[], unsigned nbufs,
+                  size_t* sum);
+
+/* Gives op, which is pending, its time; timeout_ms < 0: none. */
+void npi_deadline_set(npipe_conn* conn, npi_op* op, int timeout_ms);
+/* A timeout as a function's argument: 0 or more, or NPIPE_WAIT_FOREVER? */
+bool npi_timeout_valid(int timeout_ms);
+
+/* Ends a FLUSH or LISTEN from this side: the backend lets go of it. */
+void npi_wait_stop(npipe_conn* conn, npi_op* op, int status);
+/* Ends all of a kind so. */
+void npi_wait_stop_all(npipe_conn* conn, npi_op_kind kind, int status);
+
+/* The callback of op is owed. */
+void npi_op_finish(npipe_conn* conn, npi_op* op, int status);
 
 /* Asks for a call of the turn soon: npi_os_conn_turn() and owed callbacks. */
 void npi_conn_post(npipe_conn* conn);

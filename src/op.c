@@ -1,14 +1,14 @@
 /*
  * Operations and their queues.
  *
- * An operation is one npipe_read() or one write, from the call to the return
- * of its callback. It stands in exactly one place: conn->reads or the
- * backend's write queue while it is pending, conn->done while its callback is
- * owed, conn->spare when it is free. A connection keeps a few spares, so that
- * the steady state allocates nothing.
+ * An operation is one read, write, transaction, flush or listen, from the call
+ * to the return of its callback. It stands in exactly one place: conn->reads,
+ * conn->waits or the backend's write queue while it is pending, conn->done
+ * while its callback is owed, conn->spare when it is free. A connection keeps a
+ * few spares, so that the steady state allocates nothing.
  *
  * Ids count up per connection and are never used again; a stale one is told
- * from a live one by looking it up. The lowest bit says what it was.
+ * from a live one by looking it up.
  */
 #include <string.h>
 
@@ -82,11 +82,19 @@ npi_op* npi_op_new(npipe_conn* conn, npi_op_kind kind) {
   }
   memset(op, 0, size);
   op->kind = kind;
-  op->id = ++conn->last_id << 1 | (kind == NPI_OP_WRITE);
+  op->id = ++conn->last_id;
   return op;
 }
 
+void npi_op_finish(npipe_conn* conn, npi_op* op, int status) {
+  op->status = status;
+  npi_queue_push(&conn->done, op);
+  npi_conn_post(conn);
+}
+
 void npi_op_free(npipe_conn* conn, npi_op* op) {
+  if (op->kind == NPI_OP_TRANSACT && op->u.read.request != NULL)
+    npi_op_free(conn, op->u.read.request);
   if (op->kind == NPI_OP_WRITE) {
     if (op->u.write.bufs != op->u.write.small) npi_free(op->u.write.bufs);
     npi_free(op->u.write.owned);

@@ -5,9 +5,8 @@
  * (npi_server_connected); here they wait, in their order, for npipe_accept().
  * Each of them holds an instance until its connection is closed.
  *
- * A server may be closed while connections of it live on: each connection
- * points to its server, and closing the server clears those pointers. So
- * neither needs to outlive the other.
+ * A server that the program has closed lives on, unseen, until the last of its
+ * connections gives its instance back: the name belongs to the instances (OP7).
  */
 #include <string.h>
 
@@ -48,6 +47,10 @@ static int server_check_options(const npipe_server_options* o) {
   if (o->plain_path != NULL && o->type != NPIPE_BYTE)
     return npi_fail(UV_EINVAL, 0,
                     "create pipe: only a byte pipe can be a plain one");
+  if (o->shared != 0 && o->plain_path != NULL)
+    return npi_fail(UV_EINVAL, 0, "create pipe: a plain one cannot be shared");
+  if (o->unix_mode > 0777)
+    return npi_fail(UV_EINVAL, 0, "create pipe: unix_mode is above 0777");
   if (memcmp(o->reserved, zero.reserved, sizeof o->reserved) != 0)
     return npi_fail(UV_EINVAL, 0, "create pipe: reserved options must be 0");
   return 0;
@@ -70,23 +73,29 @@ static void server_fill_options(npipe_server_options* o) {
 
 static void server_free(npipe_server* server) {
   npi_free((void*) (uintptr_t) server->options.plain_path);
+  npi_free((void*) (uintptr_t) server->options.windows_sddl);
   npi_free(server);
+}
+
+/* Replaces a string of the program's by a copy; false without memory. */
+static bool server_copy(const char** text) {
+  if (*text == NULL) return true;
+  size_t bytes = strlen(*text) + 1;
+  char* copy = npi_malloc(bytes);
+  if (copy != NULL) memcpy(copy, *text, bytes);
+  *text = copy;
+  return copy != NULL;
 }
 
 static npipe_server* server_new(const npipe_server_options* options) {
   npipe_server* server = npi_calloc(1, npi_os_server_size);
   if (server == NULL) return NULL;
   server->options = *options;
-  if (options->plain_path == NULL) return server;
-  size_t bytes = strlen(options->plain_path) + 1;
-  char* path = npi_malloc(bytes);
-  server->options.plain_path = path;
-  if (path == NULL) {
-    server_free(server);
-    return NULL;
-  }
-  memcpy(path, options->plain_path, bytes);
-  return server;
+  bool path = server_copy(&server->options.plain_path);
+  bool sddl = server_copy(&server->options.windows_sddl);
+  if (path && sddl) return server;
+  server_free(server);
+  return NULL;
 }
 
 int npipe_server_create(uv_loop_t* loop, const char* text,
@@ -149,6 +158,11 @@ static void list_remove(npi_conn_list* list, npipe_conn* conn) {
 
 void npi_server_connected(npipe_server* server, npipe_conn* conn) {
   conn->server = server;
+  conn->is_server = true;
+  conn->direction = server->options.direction;
+  conn->in_quota = server->options.in_quota;
+  conn->out_quota = server->options.out_quota;
+  conn->max_instances = server->options.max_instances;
   conn->state = NPI_CONN_OPEN;
   list_push(&server->arrived, conn);
   server->instances++;
@@ -168,7 +182,6 @@ int npipe_accept(npipe_server* server, npipe_conn** out) {
   *out = NULL;
   if (conn == NULL) return UV_EAGAIN;
   list_remove(&server->arrived, conn);
-  list_push(&server->accepted, conn);
   conn->accepted = true;
   server->waiting--;
   npi_os_server_room(server);
@@ -176,14 +189,35 @@ int npipe_accept(npipe_server* server, npipe_conn** out) {
   return 0;
 }
 
+int npipe_reject(npipe_server* server) {
+  if (server == NULL) return npi_fail(UV_EINVAL, 0, "reject: server is NULL");
+  npipe_conn* conn = server->arrived.head;
+  if (conn == NULL) return UV_EAGAIN;
+  (void) npi_os_disconnect(conn); /* a plain one is only closed */
+  npi_conn_discard(conn);
+  return 0;
+}
+
+/* The last end has gone, and the program has closed the server. */
+static void server_end(npipe_server* server) {
+  if (server->ending || server->instances > 0) return;
+  server->ending = true;
+  npi_os_server_end(server);
+}
+
 void npi_server_release(npipe_conn* conn) {
   npipe_server* server = conn->server;
   if (server == NULL) return;
-  list_remove(conn->accepted ? &server->accepted : &server->arrived, conn);
+  if (!conn->accepted) {
+    list_remove(&server->arrived, conn);
+    server->waiting--;
+  }
   conn->server = NULL;
   server->instances--;
-  if (!conn->accepted) server->waiting--;
-  if (server->state == NPI_SERVER_LISTENING) npi_os_server_room(server);
+  if (server->state == NPI_SERVER_LISTENING)
+    npi_os_server_room(server);
+  else
+    server_end(server);
 }
 
 void npipe_server_close(npipe_server* server, npipe_server_close_cb cb,
@@ -192,13 +226,18 @@ void npipe_server_close(npipe_server* server, npipe_server_close_cb cb,
   server->state = NPI_SERVER_CLOSING;
   server->close_cb = cb;
   server->close_arg = arg;
+  server->instances++; /* not to end before it has begun to close */
   npi_os_server_close(server);
   while (server->arrived.head != NULL) npi_conn_discard(server->arrived.head);
-  while (server->accepted.head != NULL)
-    npi_server_release(server->accepted.head);
+  server->instances--;
+  server_end(server);
 }
 
 void npi_server_closed(npipe_server* server) {
-  if (server->close_cb != NULL) server->close_cb(server, server->close_arg);
+  npipe_server_close_cb cb = server->close_cb;
+  if (cb != NULL) cb(server, server->close_arg);
+}
+
+void npi_server_ended(npipe_server* server) {
   server_free(server);
 }

@@ -13,27 +13,24 @@
 
 #include "backend.h"
 
-static int write_check(const npipe_conn* conn, const uv_buf_t bufs[],
-                       unsigned nbufs) {
-  if (conn == NULL || (bufs == NULL && nbufs > 0))
-    return npi_fail(UV_EINVAL, 0, "write: conn or bufs is NULL");
-  if (conn->state == NPI_CONN_CLOSING)
-    return npi_fail(UV_EBADF, 0, "write: the connection is being closed");
-  if (conn->state != NPI_CONN_OPEN || conn->connect_cb != NULL)
-    return npi_fail(UV_ENOTCONN, 0, "write: the connection is not open");
+int npi_write_check(const npipe_conn* conn, const char* what) {
+  int err = npi_conn_check(conn, what);
+  if (err != 0) return err;
   if (!conn->can_write)
     return npi_fail(UV_EACCES, 0,
-                    "write: the pipe's direction, or the access asked for at "
-                    "connect, does not allow it");
+                    "%s: the pipe's direction, or the access asked for at "
+                    "connect, does not allow writing",
+                    what);
   return 0;
 }
 
-/* Adds the buffers up; UV_EMSGSIZE for more than one write may carry. */
-static int write_sum(const npipe_conn* conn, const uv_buf_t bufs[],
-                     unsigned nbufs, size_t* sum) {
+int npi_write_sum(const npipe_conn* conn, const uv_buf_t bufs[], unsigned nbufs,
+                  size_t* sum) {
   size_t limit = conn->type == NPIPE_MESSAGE ? conn->message_max_bytes
                                              : NPIPE_MESSAGE_MAX_BYTES;
   *sum = 0;
+  if (bufs == NULL && nbufs > 0)
+    return npi_fail(UV_EINVAL, 0, "write: bufs is NULL");
   for (unsigned i = 0; i < nbufs; i++) {
     if (bufs[i].base == NULL && bufs[i].len > 0)
       return npi_fail(UV_EINVAL, 0, "write: buffer %u is NULL", i);
@@ -62,9 +59,10 @@ static void write_count(npipe_conn* conn, npi_op* op, size_t bytes) {
 int npipe_write(npipe_conn* conn, const uv_buf_t bufs[], unsigned nbufs,
                 npipe_op* id, npipe_write_cb cb, void* arg) {
   size_t bytes;
-  int err = write_check(conn, bufs, nbufs);
-  if (err == 0 && cb == NULL) err = npi_fail(UV_EINVAL, 0, "write: cb is NULL");
-  if (err == 0) err = write_sum(conn, bufs, nbufs, &bytes);
+  if (conn == NULL || cb == NULL)
+    return npi_fail(UV_EINVAL, 0, "write: conn or cb is NULL");
+  int err = npi_write_check(conn, "write");
+  if (err == 0) err = npi_write_sum(conn, bufs, nbufs, &bytes);
   if (err != 0) return err;
   npi_op* op = npi_op_new(conn, NPI_OP_WRITE);
   if (op == NULL || !write_room(op, nbufs)) {
@@ -77,14 +75,16 @@ int npipe_write(npipe_conn* conn, const uv_buf_t bufs[], unsigned nbufs,
   op->arg = arg;
   write_count(conn, op, bytes);
   if (id != NULL) *id = op->id;
-  npi_os_write(conn, op);
+  if (conn->state == NPI_CONN_DISCONNECTED)
+    npi_write_done(conn, op, UV_ECONNABORTED);
+  else
+    npi_os_write(conn, op);
   npi_conn_post(conn);
   return 0;
 }
 
-/* An operation with a copy of the data; NULL without memory. */
-static npi_op* write_copy(npipe_conn* conn, const uv_buf_t bufs[],
-                          unsigned nbufs, size_t bytes) {
+npi_op* npi_write_copy(npipe_conn* conn, const uv_buf_t bufs[], unsigned nbufs,
+                       size_t bytes) {
   npi_op* op = npi_op_new(conn, NPI_OP_WRITE);
   if (op == NULL) return NULL;
   op->u.write.bufs = op->u.write.small;
@@ -96,6 +96,7 @@ static npi_op* write_copy(npipe_conn* conn, const uv_buf_t bufs[],
   }
   op->u.write.small[0] = uv_buf_init(to, (unsigned) bytes);
   op->u.write.nbufs = 1;
+  op->u.write.bytes = bytes;
   for (unsigned i = 0; i < nbufs; i++) {
     if (bufs[i].len > 0) memcpy(to, bufs[i].base, bufs[i].len);
     to += bufs[i].len;
@@ -105,11 +106,13 @@ static npi_op* write_copy(npipe_conn* conn, const uv_buf_t bufs[],
 
 int npipe_try_write(npipe_conn* conn, const uv_buf_t bufs[], unsigned nbufs) {
   size_t bytes;
-  int err = write_check(conn, bufs, nbufs);
-  if (err == 0) err = write_sum(conn, bufs, nbufs, &bytes);
+  if (conn == NULL) return npi_fail(UV_EINVAL, 0, "try write: conn is NULL");
+  int err = npi_write_check(conn, "try write");
+  if (err == 0) err = npi_write_sum(conn, bufs, nbufs, &bytes);
   if (err != 0) return err;
+  if (conn->state == NPI_CONN_DISCONNECTED) return UV_ECONNABORTED;
   if (conn->queued_writes > 0) return UV_EAGAIN;
-  npi_op* op = write_copy(conn, bufs, nbufs, bytes);
+  npi_op* op = npi_write_copy(conn, bufs, nbufs, bytes);
   if (op == NULL) return npi_fail(UV_ENOMEM, 0, "try write: no memory");
   conn->try_status = 0;
   write_count(conn, op, bytes);
@@ -118,6 +121,10 @@ int npipe_try_write(npipe_conn* conn, const uv_buf_t bufs[], unsigned nbufs) {
 }
 
 void npi_write_done(npipe_conn* conn, npi_op* op, int status) {
+  if (op->u.write.request) {
+    npi_op_free(conn, op);
+    return;
+  }
   conn->queued_bytes -= op->u.write.bytes;
   conn->queued_writes--;
   if (op->u.write.cb == NULL) { /* npipe_try_write() */
@@ -125,9 +132,7 @@ void npi_write_done(npipe_conn* conn, npi_op* op, int status) {
     npi_op_free(conn, op);
     return;
   }
-  op->status = status;
-  npi_queue_push(&conn->done, op);
-  npi_conn_post(conn);
+  npi_op_finish(conn, op, status);
 }
 
 size_t npipe_queued_bytes(const npipe_conn* conn) {
