@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "claim.h"
+#include "share.h"
 
 #define CLAIM_TRIES_MAX 100
 
@@ -69,26 +70,29 @@ static bool claim_same_file(int fd, const char* path) {
          open_file.st_dev == named.st_dev && open_file.st_ino == named.st_ino;
 }
 
-static int claim_in_use(const char* path) {
+int npi_claim_in_use(const npi_claim* claim) {
   return npi_fail(UV_EADDRINUSE, 0,
                   "%s: a live server has this name; end it or choose another",
-                  path);
+                  claim->path.socket);
 }
 
-/* Locks the name: the descriptor that holds the lock, or an error. */
-static int claim_lock(const npi_path* path) {
+int npi_claim_lock(npi_claim* claim) {
+  const npi_path* path = &claim->path;
   for (int tries = 0; tries < CLAIM_TRIES_MAX; tries++) {
     int fd = claim_open_lock(path->lock);
     if (fd < 0) return fd;
     int err = claim_check_lock(fd, path->lock);
     if (err == 0 && flock(fd, LOCK_EX | LOCK_NB) < 0)
-      err = errno == EWOULDBLOCK ? claim_in_use(path->socket)
+      err = errno == EWOULDBLOCK ? npi_claim_in_use(claim)
                                  : claim_error(-errno, path->lock, "lock");
-    if (err == 0 && claim_same_file(fd, path->lock)) return fd;
+    if (err == 0 && claim_same_file(fd, path->lock)) {
+      claim->lock_fd = fd;
+      return 0;
+    }
     close(fd);
     if (err != 0) return err;
   }
-  return claim_in_use(path->socket);
+  return npi_claim_in_use(claim);
 }
 
 /* Does anybody listen on the socket file that is there? */
@@ -98,23 +102,29 @@ static int claim_probe(const char* path) {
   int err = npi_sock_connect(fd, path);
   npi_sock_close(fd);
   if (err == UV_ECONNREFUSED) return 0; /* its server is dead */
-  if (err == 0 || err == UV_EAGAIN) return claim_in_use(path);
+  if (err == 0 || err == UV_EAGAIN) return UV_EADDRINUSE;
   if (err == UV_EPROTOTYPE) return claim_foreign(path);
   return claim_error(err, path, "probe");
 }
 
+bool npi_claim_is_served(const npi_claim* claim) {
+  return claim_probe(claim->path.socket) == UV_EADDRINUSE;
+}
+
 /* Removes what a dead server left. Holds the lock. */
-static int claim_clear(const char* path) {
+static int claim_clear(const npi_claim* claim) {
+  const char* path = claim->path.socket;
   struct stat info;
   if (lstat(path, &info) < 0)
     return errno == ENOENT ? 0 : claim_error(-errno, path, "socket");
   if (!S_ISSOCK(info.st_mode)) return claim_foreign(path);
   int err = claim_probe(path);
+  if (err == UV_EADDRINUSE) return npi_claim_in_use(claim);
   if (err != 0) return err;
   return unlink(path) < 0 ? claim_error(-errno, path, "remove") : 0;
 }
 
-static int claim_listen(npi_claim* claim, mode_t mode, int fd) {
+static int claim_bind(npi_claim* claim, mode_t mode, int fd) {
   const char* path = claim->path.socket;
   struct stat info;
   int err = npi_sock_bind(fd, path);
@@ -131,12 +141,12 @@ static int claim_listen(npi_claim* claim, mode_t mode, int fd) {
   return 0;
 }
 
-static int claim_socket(npi_claim* claim, mode_t mode, int* out) {
-  int err = claim_clear(claim->path.socket);
+int npi_claim_listen(npi_claim* claim, mode_t mode, int* out) {
+  int err = claim_clear(claim);
   if (err != 0) return err;
   int fd = npi_sock_open();
   if (fd < 0) return claim_error(fd, claim->path.socket, "socket for");
-  err = claim_listen(claim, mode, fd);
+  err = claim_bind(claim, mode, fd);
   if (err != 0)
     npi_sock_close(fd);
   else
@@ -144,30 +154,57 @@ static int claim_socket(npi_claim* claim, mode_t mode, int* out) {
   return err;
 }
 
+/* Of a name that was shared and is not any more. Holds the lock. */
+static int claim_clear_share(const npi_claim* claim) {
+  if (claim->path.share[0] == '\0') return 0; /* a plain one */
+  bool clear = npi_share_remove(claim->path.share);
+  return clear ? 0 : npi_claim_in_use(claim);
+}
+
 int npi_claim_take(npi_claim* claim, mode_t mode, int* fd) {
-  int lock = claim_lock(&claim->path);
-  if (lock < 0) return lock;
-  claim->lock_fd = lock;
-  int err = claim_socket(claim, mode, fd);
-  if (err != 0) {
-    unlink(claim->path.lock);
-    close(lock);
-    claim->lock_fd = -1;
-  }
+  int err = npi_claim_lock(claim);
+  if (err != 0) return err;
+  err = claim_clear_share(claim);
+  if (err == 0) err = npi_claim_listen(claim, mode, fd);
+  if (err != 0) npi_claim_unlock(claim);
   return err;
 }
 
-void npi_claim_drop(npi_claim* claim) {
-  struct stat info;
-  if (claim->lock_fd < 0) return;
-  if (lstat(claim->path.socket, &info) == 0 &&
-      info.st_dev == claim->socket_device && info.st_ino == claim->socket_inode)
-    unlink(claim->path.socket);
-  /* Somebody may have cleaned up and a new server made its own. */
+/* ---- the end */
+
+/* Somebody may have cleaned up and a new server made its own. */
+void npi_claim_unlock(npi_claim* claim) {
   if (claim_same_file(claim->lock_fd, claim->path.lock))
     unlink(claim->path.lock);
   /* A forked child may hold the same open file: closing would not unlock. */
   flock(claim->lock_fd, LOCK_UN);
-  close(claim->lock_fd);
+  npi_claim_leave(claim);
+}
+
+static bool claim_is_our_socket(const npi_claim* claim) {
+  struct stat info;
+  return lstat(claim->path.socket, &info) == 0 &&
+         info.st_dev == claim->socket_device &&
+         info.st_ino == claim->socket_inode;
+}
+
+void npi_claim_drop(npi_claim* claim) {
+  if (claim->lock_fd < 0) return;
+  if (claim_is_our_socket(claim)) unlink(claim->path.socket);
+  npi_claim_unlock(claim);
+}
+
+/* ---- several holders */
+
+void npi_claim_adopt(npi_claim* claim, int lock_fd) {
+  struct stat info;
+  claim->lock_fd = lock_fd;
+  if (lstat(claim->path.socket, &info) < 0) return;
+  claim->socket_device = info.st_dev;
+  claim->socket_inode = info.st_ino;
+}
+
+void npi_claim_leave(npi_claim* claim) {
+  npi_sock_close(claim->lock_fd);
   claim->lock_fd = -1;
 }

@@ -58,7 +58,7 @@ static const uint8_t hello_magic[4] = {'N', 'P', 'I', 'P'};
 size_t npi_encode_hello(uint8_t* out, const npi_hello* hello) {
   size_t name = strlen(hello->name);
   uint8_t* body = out + NPI_HEADER_BYTES;
-  put_head(out, NPI_FRAME_HELLO, 0, 24 + name);
+  put_head(out, hello->join ? NPI_FRAME_JOIN : NPI_FRAME_HELLO, 0, 24 + name);
   memcpy(body, hello_magic, sizeof hello_magic);
   put16(body + 4, hello->version);
   body[6] = hello->access;
@@ -71,9 +71,7 @@ size_t npi_encode_hello(uint8_t* out, const npi_hello* hello) {
   return NPI_HEADER_BYTES + 24 + name;
 }
 
-size_t npi_encode_welcome(uint8_t* out, const npi_welcome* welcome) {
-  uint8_t* body = out + NPI_HEADER_BYTES;
-  put_head(out, NPI_FRAME_WELCOME, 0, 32);
+static void put_welcome(uint8_t* body, const npi_welcome* welcome) {
   put16(body, welcome->version);
   body[2] = welcome->type;
   body[3] = welcome->direction;
@@ -83,39 +81,76 @@ size_t npi_encode_welcome(uint8_t* out, const npi_welcome* welcome) {
   put32(body + 16, welcome->max_instances);
   put32(body + 20, welcome->default_wait_ms);
   put32(body + 24, welcome->pid);
-  put32(body + 28, 0);
+  put32(body + 28, welcome->shared ? 1 : 0);
+}
+
+size_t npi_encode_welcome(uint8_t* out, const npi_welcome* welcome) {
+  put_head(out, NPI_FRAME_WELCOME, 0, NPI_WELCOME_BYTES - NPI_HEADER_BYTES);
+  put_welcome(out + NPI_HEADER_BYTES, welcome);
   return NPI_WELCOME_BYTES;
 }
 
+size_t npi_encode_status(uint8_t* out, const npi_welcome* status) {
+  put_head(out, NPI_FRAME_STATUS, 0, NPI_STATUS_BYTES - NPI_HEADER_BYTES);
+  put_welcome(out + NPI_HEADER_BYTES, status);
+  put32(out + NPI_WELCOME_BYTES, status->instances);
+  put32(out + NPI_WELCOME_BYTES + 4, status->listens ? 1 : 0);
+  return NPI_STATUS_BYTES;
+}
+
+/* Two numbers. */
+static size_t put_pair(uint8_t* out, npi_frame frame, uint32_t a, uint32_t b) {
+  put_head(out, frame, 0, 8);
+  put32(out + NPI_HEADER_BYTES, a);
+  put32(out + NPI_HEADER_BYTES + 4, b);
+  return NPI_HEADER_BYTES + 8;
+}
+
 size_t npi_encode_refuse(uint8_t* out, uint32_t code) {
-  put_head(out, NPI_FRAME_REFUSE, 0, 8);
-  put32(out + NPI_HEADER_BYTES, code);
-  put32(out + NPI_HEADER_BYTES + 4, 0);
-  return NPI_REFUSE_BYTES;
+  return put_pair(out, NPI_FRAME_REFUSE, code, 0);
+}
+
+size_t npi_encode_wait(uint8_t* out, uint32_t ms) {
+  return put_pair(out, NPI_FRAME_WAIT, ms, 0);
+}
+
+size_t npi_encode_team(uint8_t* out, const npi_team_frame* frame) {
+  return put_pair(out, frame->frame, frame->a, frame->b);
 }
 
 /* What the body of this handshake frame may measure. */
 static bool shake_length_valid(uint8_t type, uint32_t length) {
   switch (type) {
     case NPI_FRAME_HELLO:
+    case NPI_FRAME_JOIN:
       return length > 24 && length <= 24 + NPI_HELLO_NAME_MAX;
     case NPI_FRAME_WELCOME: return length == NPI_WELCOME_BYTES - 8;
-    case NPI_FRAME_REFUSE: return length == NPI_REFUSE_BYTES - 8;
+    case NPI_FRAME_STATUS: return length == NPI_STATUS_BYTES - 8;
+    case NPI_FRAME_REFUSE:
+    case NPI_FRAME_WAIT: return length == NPI_REFUSE_BYTES - 8;
     default: return false;
   }
 }
 
-int npi_shake_length(const uint8_t* in, size_t size, npi_frame one,
-                     npi_frame other, size_t* length) {
+int npi_shake_length(const uint8_t* in, size_t size, unsigned frames,
+                     size_t* length) {
   *length = 0;
   if (size == 0) return 0;
-  if (in[0] != one && in[0] != other) return UV_EPROTO;
+  if (in[0] > NPI_FRAME_TAKE || (frames & NPI_FRAMES(in[0])) == 0)
+    return UV_EPROTO;
   if (size < NPI_HEADER_BYTES) return 0;
   uint32_t body = get32(in + 4);
   if (in[1] != 0 || get16(in + 2) != 0 || !shake_length_valid(in[0], body))
     return UV_EPROTO;
   *length = NPI_HEADER_BYTES + body;
   return 0;
+}
+
+size_t npi_answer_room(const uint8_t* in, size_t size) {
+  if (size < NPI_ANSWER_BYTES_MIN) return NPI_ANSWER_BYTES_MIN - size;
+  if (!shake_length_valid(in[0], get32(in + 4))) return 1; /* will be refused */
+  size_t length = NPI_HEADER_BYTES + get32(in + 4);
+  return length > size ? length - size : 1;
 }
 
 int npi_decode_hello(const uint8_t* in, size_t size, npi_hello* hello) {
@@ -127,21 +162,21 @@ int npi_decode_hello(const uint8_t* in, size_t size, npi_hello* hello) {
   if (memcmp(body, hello_magic, sizeof hello_magic) != 0) return UV_EPROTO;
   hello->version = get16(body + 4);
   if (hello->version != NPI_WIRE_VERSION) return 0;
+  hello->join = in[0] == NPI_FRAME_JOIN;
   hello->access = body[6];
   hello->wait_ms = get32(body + 8);
   hello->pid = get32(body + 12);
   hello->message_max_bytes = get32(body + 16);
   memcpy(hello->name, body + 24, name);
   unsigned all = NPI_ACCESS_READ | NPI_ACCESS_WRITE;
-  if (hello->access == 0 || (hello->access & ~all) != 0) return UV_EPROTO;
+  if ((hello->access & ~all) != 0) return UV_EPROTO;
   if (body[7] != 0 || get32(body + 20) != 0) return UV_EPROTO;
   if (hello->message_max_bytes == 0) return UV_EPROTO;
   return memchr(hello->name, '\0', name) == NULL ? 0 : UV_EPROTO;
 }
 
-int npi_decode_welcome(const uint8_t* in, size_t size, npi_welcome* welcome) {
-  const uint8_t* body = in + NPI_HEADER_BYTES;
-  if (size != NPI_WELCOME_BYTES || get32(body + 28) != 0) return UV_EPROTO;
+static int get_welcome(const uint8_t* body, npi_welcome* welcome) {
+  memset(welcome, 0, sizeof *welcome);
   welcome->version = get16(body);
   welcome->type = body[2];
   welcome->direction = body[3];
@@ -151,14 +186,44 @@ int npi_decode_welcome(const uint8_t* in, size_t size, npi_welcome* welcome) {
   welcome->max_instances = get32(body + 16);
   welcome->default_wait_ms = get32(body + 20);
   welcome->pid = get32(body + 24);
+  welcome->shared = get32(body + 28) == 1;
   bool valid = welcome->version == NPI_WIRE_VERSION && welcome->type <= 1 &&
-               welcome->direction <= 2 && welcome->message_max_bytes > 0;
+               welcome->direction <= 2 && welcome->message_max_bytes > 0 &&
+               get32(body + 28) <= 1;
   return valid ? 0 : UV_EPROTO;
+}
+
+int npi_decode_welcome(const uint8_t* in, size_t size, npi_welcome* welcome) {
+  if (size != NPI_WELCOME_BYTES) return UV_EPROTO;
+  return get_welcome(in + NPI_HEADER_BYTES, welcome);
+}
+
+int npi_decode_status(const uint8_t* in, size_t size, npi_welcome* status) {
+  if (size != NPI_STATUS_BYTES) return UV_EPROTO;
+  int err = get_welcome(in + NPI_HEADER_BYTES, status);
+  status->instances = get32(in + NPI_WELCOME_BYTES);
+  status->listens = get32(in + NPI_WELCOME_BYTES + 4) == 1;
+  if (get32(in + NPI_WELCOME_BYTES + 4) > 1) return UV_EPROTO;
+  return err;
 }
 
 int npi_decode_refuse(const uint8_t* in, size_t size, uint32_t* code) {
   if (size != NPI_REFUSE_BYTES || get32(in + 12) != 0) return UV_EPROTO;
   *code = get32(in + NPI_HEADER_BYTES);
+  return 0;
+}
+
+int npi_decode_wait(const uint8_t* in, size_t size, uint32_t* ms) {
+  return npi_decode_refuse(in, size, ms);
+}
+
+int npi_decode_team(const uint8_t in[NPI_TEAM_BYTES], npi_team_frame* frame) {
+  bool head = in[1] == 0 && get16(in + 2) == 0 && get32(in + 4) == 8;
+  if (!head || in[0] < NPI_FRAME_JOINED || in[0] > NPI_FRAME_TAKE)
+    return UV_EPROTO;
+  frame->frame = (npi_frame) in[0];
+  frame->a = get32(in + NPI_HEADER_BYTES);
+  frame->b = get32(in + NPI_HEADER_BYTES + 4);
   return 0;
 }
 
@@ -181,6 +246,11 @@ size_t npi_encode_count(uint8_t* out, npi_frame frame, uint64_t bytes,
   return NPI_COUNT_BYTES;
 }
 
+size_t npi_encode_disconnect(uint8_t* out) {
+  put_head(out, NPI_FRAME_DISCONNECT, 0, 0);
+  return NPI_HEADER_BYTES;
+}
+
 void npi_decoder_init(npi_decoder* decoder, bool messages,
                       uint32_t message_max) {
   memset(decoder, 0, sizeof *decoder);
@@ -192,9 +262,21 @@ size_t npi_decoder_payload(const npi_decoder* decoder) {
   return decoder->in_payload ? decoder->frame_left : 0;
 }
 
+/* What a frame is that has a head only, or one and two counts. */
+static npi_event_kind head_event(uint8_t type) {
+  switch (type) {
+    case NPI_FRAME_CONSUMED: return NPI_EVENT_CONSUMED;
+    case NPI_FRAME_ASK: return NPI_EVENT_ASK;
+    case NPI_FRAME_DISCONNECT: return NPI_EVENT_DISCONNECT;
+    case NPI_FRAME_WITHDRAW: return NPI_EVENT_WITHDRAW;
+    default: return NPI_EVENT_NONE;
+  }
+}
+
 /* How long the head is of which head_have bytes are there. */
 static size_t head_length(const npi_decoder* d) {
   if (d->head_have < NPI_HEADER_BYTES) return NPI_HEADER_BYTES;
+  if (d->head[0] == NPI_FRAME_DISCONNECT) return NPI_HEADER_BYTES;
   if (d->head[0] != NPI_FRAME_DATA) return NPI_COUNT_BYTES;
   bool announced = d->head[1] == NPI_FLAG_FIRST;
   return d->messages && announced ? NPI_DATA_HEADER_MAX : NPI_HEADER_BYTES;
@@ -205,7 +287,9 @@ static int head_check(const npi_decoder* d) {
   uint32_t length = get32(d->head + 4);
   uint8_t flags = d->head[1];
   if (get16(d->head + 2) != 0) return UV_EPROTO;
-  if (d->head[0] == NPI_FRAME_CONSUMED || d->head[0] == NPI_FRAME_ASK)
+  if (d->head[0] == NPI_FRAME_DISCONNECT)
+    return flags == 0 && length == 0 ? 0 : UV_EPROTO;
+  if (head_event(d->head[0]) != NPI_EVENT_NONE)
     return flags == 0 && length == 16 ? 0 : UV_EPROTO;
   if (d->head[0] != NPI_FRAME_DATA) return UV_EPROTO;
   if (!d->messages)
@@ -290,10 +374,11 @@ int npi_decode(npi_decoder* d, const uint8_t* in, size_t size, size_t* used,
     int err = head_collect(d, in, size, used, &complete);
     if (err != 0 || !complete) return err;
     if (d->head[0] != NPI_FRAME_DATA) {
-      event->kind =
-          d->head[0] == NPI_FRAME_ASK ? NPI_EVENT_ASK : NPI_EVENT_CONSUMED;
-      event->bytes = get64(d->head + NPI_HEADER_BYTES);
-      event->messages = get64(d->head + NPI_HEADER_BYTES + 8);
+      event->kind = head_event(d->head[0]);
+      if (event->kind != NPI_EVENT_DISCONNECT) {
+        event->bytes = get64(d->head + NPI_HEADER_BYTES);
+        event->messages = get64(d->head + NPI_HEADER_BYTES + 8);
+      }
       d->head_have = 0;
       return 0;
     }

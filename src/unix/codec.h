@@ -28,8 +28,18 @@ typedef enum npi_frame {
   NPI_FRAME_REFUSE = 3,
   NPI_FRAME_DATA = 4,
   NPI_FRAME_CONSUMED = 5,
-  NPI_FRAME_ASK = 6
+  NPI_FRAME_ASK = 6,
+  NPI_FRAME_DISCONNECT = 7,
+  NPI_FRAME_WITHDRAW = 8,
+  NPI_FRAME_STATUS = 9,
+  NPI_FRAME_WAIT = 10,
+  NPI_FRAME_JOIN = 11, /* these four between servers that share a name */
+  NPI_FRAME_JOINED = 12,
+  NPI_FRAME_ROOM = 13,
+  NPI_FRAME_TAKE = 14
 } npi_frame;
+/* A set of them. */
+#define NPI_FRAMES(frame) (1u << (frame))
 
 #define NPI_FLAG_FIRST 1u
 #define NPI_FLAG_LAST 2u
@@ -44,10 +54,15 @@ typedef enum npi_frame {
 #define NPI_HELLO_BYTES_MAX (NPI_HEADER_BYTES + 24u + NPI_HELLO_NAME_MAX)
 #define NPI_WELCOME_BYTES (NPI_HEADER_BYTES + 32u)
 #define NPI_REFUSE_BYTES (NPI_HEADER_BYTES + 8u)
+#define NPI_STATUS_BYTES (NPI_WELCOME_BYTES + 8u)
+#define NPI_WAIT_BYTES (NPI_HEADER_BYTES + 8u)
+/* No answer is shorter. */
+#define NPI_ANSWER_BYTES_MIN NPI_REFUSE_BYTES
 
 typedef struct npi_hello {
   uint16_t version;
-  uint8_t access; /* NPI_ACCESS_* */
+  uint8_t access; /* NPI_ACCESS_*; 0: only a question */
+  bool join;      /* it is a JOIN */
   uint32_t wait_ms;
   uint32_t pid;
   uint32_t message_max_bytes;
@@ -64,6 +79,10 @@ typedef struct npi_welcome {
   uint32_t max_instances;
   uint32_t default_wait_ms;
   uint32_t pid;
+  bool shared; /* several servers have the name */
+  /* STATUS only */
+  uint32_t instances; /* in use */
+  bool listens;       /* one can take a client */
 } npi_welcome;
 
 /* What a REFUSE says, in Windows' numbers. */
@@ -80,18 +99,38 @@ typedef enum npi_refusal {
 size_t npi_encode_hello(uint8_t* out, const npi_hello* hello);
 size_t npi_encode_welcome(uint8_t* out, const npi_welcome* welcome);
 size_t npi_encode_refuse(uint8_t* out, uint32_t code);
+size_t npi_encode_status(uint8_t* out, const npi_welcome* status);
+size_t npi_encode_wait(uint8_t* out, uint32_t ms);
 
 /* How long the handshake frame is of which `size` bytes are there: 0 = too few
- * bytes to tell; UV_EPROTO if it cannot be one of those two types (the same
- * one twice if there is only one). */
-int npi_shake_length(const uint8_t* in, size_t size, npi_frame one,
-                     npi_frame other, size_t* length);
+ * bytes to tell; UV_EPROTO if it cannot be one of these frames. */
+int npi_shake_length(const uint8_t* in, size_t size, unsigned frames,
+                     size_t* length);
+/* How many bytes more may be read of an answer without touching what follows
+ * it. */
+size_t npi_answer_room(const uint8_t* in, size_t size);
 
 /* Each reads one whole frame. 0 or UV_EPROTO. A HELLO of another version is
  * read as far as every version is the same: version is set. */
 int npi_decode_hello(const uint8_t* in, size_t size, npi_hello* hello);
 int npi_decode_welcome(const uint8_t* in, size_t size, npi_welcome* welcome);
 int npi_decode_refuse(const uint8_t* in, size_t size, uint32_t* code);
+int npi_decode_status(const uint8_t* in, size_t size, npi_welcome* status);
+int npi_decode_wait(const uint8_t* in, size_t size, uint32_t* ms);
+
+/* ---- between servers: all of one size */
+
+#define NPI_TEAM_BYTES (NPI_HEADER_BYTES + 8u)
+
+typedef struct npi_team_frame {
+  npi_frame frame; /* JOINED, ROOM, TAKE */
+  uint32_t a; /* ROOM: TAKEs seen so far. TAKE: the slot, from 1; 0: none */
+  uint32_t b; /* ROOM: new and, shifted by 16, listening instances. TAKE:
+                 the client's message_max_bytes */
+} npi_team_frame;
+
+size_t npi_encode_team(uint8_t* out, const npi_team_frame* frame);
+int npi_decode_team(const uint8_t in[NPI_TEAM_BYTES], npi_team_frame* frame);
 
 /* ---- after the handshake */
 
@@ -103,15 +142,19 @@ int npi_decode_refuse(const uint8_t* in, size_t size, uint32_t* code);
  * the head's length, 8 or 12. */
 size_t npi_encode_data(uint8_t* out, unsigned flags, uint32_t chunk,
                        uint32_t total);
-/* A CONSUMED or ASK frame: NPI_COUNT_BYTES. */
+/* A CONSUMED, ASK or WITHDRAW frame: NPI_COUNT_BYTES. */
 size_t npi_encode_count(uint8_t* out, npi_frame frame, uint64_t bytes,
                         uint64_t messages);
+/* A DISCONNECT frame: NPI_HEADER_BYTES. */
+size_t npi_encode_disconnect(uint8_t* out);
 
 typedef enum npi_event_kind {
   NPI_EVENT_NONE, /* everything was used, more is needed */
   NPI_EVENT_DATA,
   NPI_EVENT_CONSUMED,
-  NPI_EVENT_ASK
+  NPI_EVENT_ASK,
+  NPI_EVENT_DISCONNECT,
+  NPI_EVENT_WITHDRAW
 } npi_event_kind;
 
 typedef struct npi_event {
@@ -121,7 +164,7 @@ typedef struct npi_event {
   bool first;     /* DATA: a message begins */
   bool last;      /* DATA: the message is complete */
   uint32_t total; /* DATA and first: the length of the message */
-  uint64_t bytes; /* CONSUMED, ASK */
+  uint64_t bytes; /* CONSUMED, ASK, WITHDRAW */
   uint64_t messages;
 } npi_event;
 

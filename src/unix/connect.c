@@ -4,20 +4,31 @@
  * A name is looked for in the user's directory and then in the machine's. The
  * socket's connect() tells at once whether a server lives there; what it has
  * to say comes as WELCOME or REFUSE. The wait for a free instance happens at
- * the server, in its queue; giving up is closing the socket.
+ * the server, in its queue; giving up is closing the socket. npipe_wait() goes
+ * the same way with a HELLO that only asks; the answer is STATUS.
  *
  * Before a byte is sent, the server's user is looked at: whoever can put a
  * socket where the name is expected could otherwise play the server.
  *
- * The one thing that is retried by the clock is a full queue in the kernel (a
- * server that does not even accept): nothing tells when it has room.
+ * A socket that ends before the answer says little: its server may have died
+ * while others have the name, or a new one. So the open begins again; if nobody
+ * is there then, there is no such pipe (WT6).
+ *
+ * Retried by the clock is what nothing tells the end of: a full queue in the
+ * kernel (a server that does not accept), and the moment in which servers that
+ * share a name have lost the one that answered.
  */
 #include <string.h>
 #include <unistd.h>
 
+#include "share.h"
 #include "unix.h"
 
 #define CONNECT_RETRY_MS 10
+/* Opens that are lost before the answer: these are tried again at once, and,
+ * where no time bounds them, so many in all. */
+#define CONNECT_HASTY_TRIES 3
+#define CONNECT_TRIES_MAX 8
 
 static void connect_on_timer(uv_timer_t* timer);
 static void connect_try(npi_unix_conn* conn);
@@ -74,6 +85,12 @@ static void connect_welcomed(npi_unix_conn* conn, const npi_welcome* w) {
   base->message_max_bytes = w->message_max_bytes < o->message_max_bytes
                                 ? w->message_max_bytes
                                 : o->message_max_bytes;
+  base->direction = (npipe_direction) w->direction;
+  base->in_quota = w->in_quota;
+  base->out_quota = w->out_quota;
+  base->max_instances = w->max_instances;
+  /* The kernel names the one that listened first, which may be another. */
+  if (w->shared) conn->peer.pid = (pid_t) w->pid;
   conn->rx_none = w->direction == NPIPE_INBOUND;
   npi_link_up(conn, w->out_quota, w->in_quota, false);
   connect_opened(conn);
@@ -100,30 +117,97 @@ static void connect_refused(npi_unix_conn* conn, uint32_t code) {
   }
 }
 
+static void connect_arm(npi_unix_conn* conn);
+
+/* A sign of life: the pipe's own time is known. The server ends the wait; if it
+ * stops meanwhile, we do. */
+static int connect_waits(npi_unix_conn* conn, uint32_t ms) {
+  bool asked = conn->shake->request.timeout_ms == NPIPE_WAIT_DEFAULT;
+  if (!asked || conn->shake->waits) return UV_EPROTO;
+  conn->shake->waits = true;
+  conn->shake->have = 0;
+  uv_update_time(conn->base.loop);
+  conn->shake->deadline_ms =
+      uv_now(conn->base.loop) + ms + (uint64_t) NPI_HANDSHAKE_MS;
+  connect_arm(conn);
+  return 0;
+}
+
+static void connect_told(npi_unix_conn* conn, const npi_welcome* status) {
+  if (status->listens)
+    connect_failed(conn, 0); /* let go of as well: nothing was opened */
+  else
+    connect_fail(conn, UV_EBUSY, 0, "no instance listens");
+}
+
+/* The whole answer is there. */
+static int connect_answer(npi_unix_conn* conn, size_t length) {
+  const uint8_t* in = conn->shake->bytes;
+  npi_welcome welcome;
+  uint32_t number = 0;
+  int err = UV_EPROTO;
+  switch (in[0]) {
+    case NPI_FRAME_WELCOME:
+      err = npi_decode_welcome(in, length, &welcome);
+      if (err == 0 && !connect_believes(&welcome)) err = UV_EPROTO;
+      if (err == 0) connect_welcomed(conn, &welcome);
+      break;
+    case NPI_FRAME_STATUS:
+      err = npi_decode_status(in, length, &welcome);
+      if (err == 0) connect_told(conn, &welcome);
+      break;
+    case NPI_FRAME_WAIT:
+      err = npi_decode_wait(in, length, &number);
+      if (err == 0) err = connect_waits(conn, number);
+      break;
+    case NPI_FRAME_REFUSE:
+      err = npi_decode_refuse(in, length, &number);
+      if (err == 0) connect_refused(conn, number);
+      break;
+  }
+  return err;
+}
+
 void npi_client_received(npi_unix_conn* conn) {
   npi_shake* shake = conn->shake;
-  npi_welcome welcome;
-  uint32_t code = 0;
+  npi_frame success =
+      shake->request.wait_only ? NPI_FRAME_STATUS : NPI_FRAME_WELCOME;
+  unsigned frames = NPI_FRAMES(success) | NPI_FRAMES(NPI_FRAME_REFUSE) |
+                    NPI_FRAMES(NPI_FRAME_WAIT);
   size_t length;
-  int err = npi_shake_length(shake->bytes, shake->have, NPI_FRAME_WELCOME,
-                             NPI_FRAME_REFUSE, &length);
+  int err = npi_shake_length(shake->bytes, shake->have, frames, &length);
   if (err == 0 && (length == 0 || shake->have < length)) return;
-  bool welcomed = shake->bytes[0] == NPI_FRAME_WELCOME;
-  if (err == 0)
-    err = welcomed ? npi_decode_welcome(shake->bytes, length, &welcome)
-                   : npi_decode_refuse(shake->bytes, length, &code);
-  if (err == 0 && welcomed && !connect_believes(&welcome)) err = UV_EPROTO;
+  if (err == 0) err = connect_answer(conn, length);
   if (err != 0)
     connect_fail(conn, UV_EPROTO, 0, "the server broke the protocol");
-  else if (welcomed)
-    connect_welcomed(conn, &welcome);
-  else
-    connect_refused(conn, code);
+}
+
+/* Tries again after a moment; the old socket is let go of meanwhile. */
+static void connect_pause(npi_unix_conn* conn, uint64_t ms) {
+  uint64_t deadline = conn->shake->deadline_ms;
+  uint64_t now = uv_now(conn->base.loop);
+  uint64_t left = deadline > now ? deadline - now : 0;
+  uv_timer_start(&conn->timer, connect_on_timer, left < ms ? left : ms, 0);
+}
+
+/* How often may an open be lost? While a time runs, that is the limit. */
+static bool connect_has_tries(const npi_shake* shake) {
+  int timeout_ms = shake->request.timeout_ms;
+  bool timed = timeout_ms > 0 || timeout_ms == NPIPE_WAIT_FOREVER;
+  return timed || shake->tries < CONNECT_TRIES_MAX;
 }
 
 void npi_client_lost(npi_unix_conn* conn) {
-  /* Its server has closed, or died, while we waited (WT6). */
-  connect_fail(conn, UV_ENOENT, 0, "the server has gone");
+  npi_shake* shake = conn->shake;
+  shake->have = 0;
+  shake->last_look = shake->waits = false;
+  shake->tries++;
+  npi_conn_strip(conn, true);
+  if (connect_has_tries(shake))
+    connect_pause(conn,
+                  shake->tries <= CONNECT_HASTY_TRIES ? 0 : CONNECT_RETRY_MS);
+  else
+    connect_fail(conn, UV_ENOENT, 0, "its servers go again and again");
 }
 
 static uint32_t connect_wait_ms(int timeout_ms) {
@@ -144,10 +228,11 @@ static void connect_send_hello(npi_unix_conn* conn) {
   uint8_t frame[NPI_HELLO_BYTES_MAX];
   const npi_connect_request* request = &conn->shake->request;
   npi_hello hello = {.version = NPI_WIRE_VERSION,
-                     .access = connect_access(request->options.access),
                      .wait_ms = connect_wait_ms(request->timeout_ms),
                      .pid = (uint32_t) getpid()};
   hello.message_max_bytes = request->options.message_max_bytes;
+  if (!request->wait_only)
+    hello.access = connect_access(request->options.access);
   npi_name_fold(&request->name, hello.name);
   size_t size = npi_encode_hello(frame, &hello);
   struct iovec iov = {.iov_base = frame, .iov_len = size};
@@ -164,6 +249,8 @@ static void connect_plain(npi_unix_conn* conn) {
   base->can_read = o->access != NPIPE_WRITE_ONLY;
   base->can_write = o->access != NPIPE_READ_ONLY;
   base->message_max_bytes = o->message_max_bytes;
+  base->in_quota = base->out_quota = NPIPE_QUOTA_DEFAULT_BYTES;
+  base->max_instances = NPIPE_INSTANCES_UNLIMITED;
   npi_link_up(conn, NPIPE_QUOTA_DEFAULT_BYTES, NPIPE_QUOTA_DEFAULT_BYTES, true);
   connect_opened(conn);
 }
@@ -179,6 +266,8 @@ static void connect_arm(npi_unix_conn* conn) {
 
 static bool connect_trusts(const npi_unix_conn* conn) {
   uid_t uid = conn->peer.uid;
+  if (conn->shake->request.server_user[0] != '\0')
+    return uid == conn->shake->server_uid;
   return conn->shake->request.options.any_server != 0 || uid == 0 ||
          uid == geteuid();
 }
@@ -189,8 +278,8 @@ static void connect_begin(npi_unix_conn* conn, int fd) {
   if (err == 0 && !connect_trusts(conn)) {
     npi_sock_close(fd);
     connect_fail(conn, UV_EACCES, 0,
-                 "its server runs as another user; allow that with "
-                 "any_server if it is meant");
+                 "its server runs as another user; if it is meant, allow that "
+                 "with server_user or any_server");
     return;
   }
   if (err == 0) err = npi_conn_adopt(conn, fd);
@@ -209,8 +298,11 @@ static void connect_begin(npi_unix_conn* conn, int fd) {
 /* A connected socket for this path, or why not, also in words. */
 static int connect_path(npi_unix_conn* conn, const npi_path* path,
                         npipe_scope scope) {
+  const npi_connect_request* request = &conn->shake->request;
   int err = 0;
-  if (path->directory[0] != '\0' && !conn->shake->request.options.any_server)
+  /* Who asks for a certain user looks at the socket, wherever it stands. */
+  bool wary = !request->options.any_server && request->server_user[0] == '\0';
+  if (path->directory[0] != '\0' && wary)
     err = npi_path_check_directory(path, scope);
   if (err != 0) return err;
   int fd = npi_sock_open();
@@ -233,15 +325,20 @@ static npipe_scope connect_scope(const npi_shake* shake, unsigned i) {
 
 /* The kernel's queue is full: the server does not accept. */
 static void connect_again(npi_unix_conn* conn) {
-  uint64_t now = uv_now(conn->base.loop);
-  uint64_t deadline = conn->shake->deadline_ms;
-  if (conn->shake->request.timeout_ms == 0) {
+  if (conn->shake->request.timeout_ms == 0)
     connect_fail(conn, UV_EBUSY, 0, "its server does not accept");
-    return;
-  }
-  uint64_t left = deadline > now ? deadline - now : 0;
-  uv_timer_start(&conn->timer, connect_on_timer,
-                 left < CONNECT_RETRY_MS ? left : CONNECT_RETRY_MS, 0);
+  else
+    connect_pause(conn, CONNECT_RETRY_MS);
+}
+
+/* Servers share the name that have lost the one with the socket: one of them
+ * is just making it anew. */
+static bool connect_lives(const npi_shake* shake) {
+  for (unsigned i = 0; i < shake->path_count; i++)
+    if (shake->paths[i].share[0] != '\0' &&
+        npi_share_lives(shake->paths[i].share))
+      return true;
+  return false;
 }
 
 static void connect_try(npi_unix_conn* conn) {
@@ -255,6 +352,8 @@ static void connect_try(npi_unix_conn* conn) {
     connect_begin(conn, result);
   else if (result == UV_EAGAIN)
     connect_again(conn);
+  else if (result == UV_ENOENT && connect_lives(shake))
+    connect_pause(conn, CONNECT_RETRY_MS);
   else if (result == UV_ENOENT)
     connect_fail(conn, result, -result, "no such pipe");
   else
@@ -264,18 +363,21 @@ static void connect_try(npi_unix_conn* conn) {
 static void connect_on_timer(uv_timer_t* timer) {
   npi_unix_conn* conn = timer->data;
   bool over = uv_now(timer->loop) >= conn->shake->deadline_ms;
-  if (!over && conn->link == NPI_LINK_NONE) {
-    connect_try(conn);
-  } else if (conn->pipe_open && !conn->shake->last_look) {
+  if (conn->link == NPI_LINK_NONE && over) {
+    connect_fail(conn, UV_ETIMEDOUT, 0, "its server does not answer");
+  } else if (conn->link == NPI_LINK_NONE) {
+    if (npi_conn_bare(conn))
+      connect_try(conn);
+    else
+      connect_pause(conn, 1);
+  } else if (!conn->shake->last_look) {
     /* Timers run before sockets are read: in a loop that was busy, the answer
      * may be there. Let it be seen first. */
     conn->shake->last_look = true;
     uv_timer_start(timer, connect_on_timer, 1, 0);
   } else {
     connect_fail(conn, UV_ETIMEDOUT, 0,
-                 conn->pipe_open
-                     ? "no instance became free in time, or no answer"
-                     : "its server does not accept");
+                 "no instance became free in time, or no answer");
   }
 }
 
@@ -294,15 +396,28 @@ static int connect_find_paths(npi_shake* shake) {
 }
 
 /* How long the whole open may take; a client that does not wait for an
- * instance still waits for the answer. */
+ * instance still waits for the answer, or for a word that it has to wait. */
 static void connect_start_clock(npi_unix_conn* conn) {
   int timeout_ms = conn->shake->request.timeout_ms;
-  uint64_t limit = timeout_ms == 0 ? NPI_HANDSHAKE_MS : (uint64_t) timeout_ms;
+  uint64_t limit = timeout_ms > 0 ? (uint64_t) timeout_ms : NPI_HANDSHAKE_MS;
   conn->shake->deadline_ms = UINT64_MAX;
-  if (timeout_ms < 0) return;
+  if (timeout_ms == NPIPE_WAIT_FOREVER) return;
   uv_update_time(conn->base.loop); /* the time is counted from the call */
   conn->shake->deadline_ms = uv_now(conn->base.loop) + limit;
   connect_arm(conn);
+}
+
+/* A uid in decimal. */
+static int connect_parse_user(const char* text, uid_t* out) {
+  uint64_t value = 0;
+  size_t length = strlen(text);
+  bool digits = length <= 10 && strspn(text, "0123456789") == length;
+  for (size_t i = 0; digits && i < length; i++)
+    value = value * 10 + (uint64_t) (text[i] - '0');
+  *out = (uid_t) value;
+  if (digits && value < UINT32_MAX) return 0;
+  return npi_fail(UV_EINVAL, 0, "connect: server_user '%.40s' is no user's id",
+                  text);
 }
 
 int npi_os_connect(npipe_conn* base, const npi_connect_request* request) {
@@ -311,7 +426,8 @@ int npi_os_connect(npipe_conn* base, const npi_connect_request* request) {
   conn->shake = npi_calloc(1, sizeof *conn->shake);
   if (conn->shake == NULL) return npi_fail(UV_ENOMEM, 0, "connect: no memory");
   conn->shake->request = *request;
-  int err = connect_find_paths(conn->shake);
+  int err = connect_parse_user(request->server_user, &conn->shake->server_uid);
+  if (err == 0) err = connect_find_paths(conn->shake);
   if (err != 0) return err;
   connect_start_clock(conn);
   connect_try(conn);

@@ -107,10 +107,12 @@ int npi_path_of_name(npi_path* path, const npi_name* name, npipe_scope scope) {
                     path->directory);
   npi_name_fold(name, folded);
   npi_path_file(folded, file);
-  bool fits =
-      path_join(path->socket, sizeof path->socket, path->directory, file,
-                ".pipe") &&
-      path_join(path->lock, sizeof path->lock, path->directory, file, ".lock");
+  bool fits = path_join(path->socket, sizeof path->socket, path->directory,
+                        file, ".pipe") &&
+              path_join(path->lock, sizeof path->lock, path->directory, file,
+                        ".lock") &&
+              path_join(path->share, sizeof path->share, path->directory, file,
+                        ".share");
   return fits ? 0 : path_too_long(path);
 }
 
@@ -121,7 +123,7 @@ int npi_path_of_plain(npi_path* path, const char* plain) {
     return npi_fail(UV_ENAMETOOLONG, 0,
                     "plain path '%.80s...': longer than %d bytes", plain,
                     NPI_SOCK_PATH_MAX);
-  path->directory[0] = '\0';
+  path->directory[0] = path->share[0] = '\0';
   snprintf(path->socket, sizeof path->socket, "%s", plain);
   snprintf(path->lock, sizeof path->lock, "%s.lock", plain);
   return 0;

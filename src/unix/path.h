@@ -14,6 +14,7 @@ typedef struct npi_path {
   char directory[NPI_SOCK_PATH_MAX + 1]; /* "" for a plain path */
   char socket[NPI_SOCK_PATH_MAX + 1];
   char lock[NPI_SOCK_PATH_MAX + 8];
+  char share[NPI_SOCK_PATH_MAX + 8]; /* "" for a plain path */
 } npi_path;
 
 /* The file name (without suffix) of a folded name: the name itself in small

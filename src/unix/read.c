@@ -35,7 +35,8 @@ bool npi_report_due(const npi_unix_conn* conn) {
          conn->consumed.messages >= conn->asked.messages;
 }
 
-/* Message read mode, or a read of size 0: at most the front message. */
+/* Message read mode, or a read of size 0: at most the front message. A
+ * transaction's reply of 0 bytes is taken even by a buffer of 0 (TX4). */
 static void read_one(npi_unix_conn* conn, npi_op* op) {
   const uint8_t* data;
   size_t left;
@@ -43,7 +44,9 @@ static void read_one(npi_unix_conn* conn, npi_op* op) {
   bool messages = conn->base.read_mode == NPIPE_READ_MESSAGES;
   size_t take = left < op->u.read.size ? left : op->u.read.size;
   if (take > 0) memcpy(op->u.read.data, data, take);
-  if (op->u.read.size > 0) read_drop(conn, take);
+  bool taken = op->u.read.size > 0;
+  if (op->kind == NPI_OP_TRANSACT && left == 0) taken = true;
+  if (taken) read_drop(conn, take);
   npi_read_done(&conn->base, take, messages && take < left ? NPIPE_MORE : 0);
 }
 
@@ -52,6 +55,11 @@ static void read_bytes(npi_unix_conn* conn, npi_op* op) {
   size_t left;
   size_t got = 0;
   while (got < op->u.read.size && npi_rxq_front(&conn->rxq, &data, &left)) {
+    /* An empty message at the end of the queue: this read's, if it has nothing
+     * else, or the next one's (RD7). */
+    bool last = left == 0 && conn->rxq.bytes == 0;
+    if (last && got == 0) read_drop(conn, 0);
+    if (last) break;
     size_t room = op->u.read.size - got;
     size_t take = left < room ? left : room;
     if (take > 0) memcpy(op->u.read.data + got, data, take);
@@ -68,9 +76,8 @@ static void read_op(npi_unix_conn* conn, npi_op* op) {
     read_bytes(conn, op);
 }
 
-/* Shows the front to the stream and drops it when the program is back, which
- * may have closed or stopped inside; the queue stays until the handles are
- * closed. */
+/* Shows the front to the stream. It is out of the queue by then, but its memory
+ * is not: the program may look at the rest, disconnect or close inside. */
 static void read_piece(npi_unix_conn* conn) {
   npipe_conn* base = &conn->base;
   const uint8_t* data;
@@ -79,9 +86,10 @@ static void read_piece(npi_unix_conn* conn) {
   bool messages = base->read_mode == NPIPE_READ_MESSAGES;
   bool more = messages && left > base->whole_max_bytes;
   size_t size = more ? base->whole_max_bytes : left;
+  read_count(conn, size, npi_rxq_lend(&conn->rxq, size));
   if (messages || size > 0)
     npi_stream_piece(base, data, size, more ? NPIPE_MORE : 0);
-  read_drop(conn, size);
+  npi_rxq_release(&conn->rxq);
 }
 
 void npi_read_serve(npi_unix_conn* conn) {
@@ -98,7 +106,7 @@ void npi_read_serve(npi_unix_conn* conn) {
     else
       read_piece(conn);
   }
-  if (conn->closing) return;
+  if (conn->closing || conn->link == NPI_LINK_NONE) return;
   if (conn->rxq.head == NULL && conn->rx_end != 0 && npi_read_wanted(base))
     npi_read_ended(base, conn->rx_end);
   else if (conn->plain && conn->link == NPI_LINK_UP && conn->rx_end == 0 &&
@@ -109,6 +117,7 @@ void npi_read_serve(npi_unix_conn* conn) {
 
 bool npi_read_direct(npi_unix_conn* conn, const uint8_t* data, size_t size) {
   npipe_conn* base = &conn->base;
+  if (conn->draining) return false;
   if (conn->rxq.head != NULL || !npi_read_wanted(base)) return false;
   bool messages = base->read_mode == NPIPE_READ_MESSAGES;
   npi_op* op = npi_read_front(base);

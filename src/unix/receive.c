@@ -6,6 +6,12 @@
  * What may be under way is bounded by the quota (docs/wire-format.md), which
  * is checked here: a peer that sends more breaks the protocol.
  *
+ * What was taken from the socket and not decoded yet is conn->in. libuv reads;
+ * but an operation that has to know how things stand now does not wait for the
+ * loop and drains the socket itself (npi_receive_drain), perhaps from inside a
+ * callback that was made in the middle of conn->in. Then everything goes to the
+ * queue and the turn shows it.
+ *
  * Three places to read to: during the handshake its own buffer; in the middle
  * of a long message the memory where the message is collected; else one buffer
  * per thread. libuv asks for a buffer and hands it back filled in one go, so
@@ -21,6 +27,9 @@
 #define RECEIVE_BYTES 65536u
 /* A payload at least this long is worth reading to its place. */
 #define RECEIVE_PLACE_BYTES 4096u
+#define DRAIN_BYTES 16384u
+/* More than a socket's buffer holds; what comes after it comes by the loop. */
+#define DRAIN_BYTES_MAX ((size_t) 4 * 1024 * 1024)
 
 typedef struct thread_buffer {
   bool lent;
@@ -71,9 +80,10 @@ static void receive_give_back(npi_unix_conn* conn, const uv_buf_t* buf) {
 /* A client reads no further than the answer, which data may follow. */
 static void receive_shake_room(npi_unix_conn* conn, uv_buf_t* buf) {
   npi_shake* shake = conn->shake;
-  size_t most = shake->server != NULL ? sizeof shake->bytes : NPI_WELCOME_BYTES;
-  *buf = uv_buf_init((char*) shake->bytes + shake->have,
-                     (unsigned) (most - shake->have));
+  size_t room = shake->server != NULL
+                    ? sizeof shake->bytes - shake->have
+                    : npi_answer_room(shake->bytes, shake->have);
+  *buf = uv_buf_init((char*) shake->bytes + shake->have, (unsigned) room);
 }
 
 static void receive_on_alloc(uv_handle_t* handle, size_t suggested,
@@ -121,6 +131,35 @@ static int receive_bytes(npi_unix_conn* conn, const uint8_t* data,
   return npi_rxq_push_bytes(&conn->rxq, data, size);
 }
 
+static int receive_payload(npi_unix_conn* conn, const npi_event* event) {
+  if (conn->closing) return 0; /* nobody will read it */
+  if (conn->rx_none) return UV_EPROTO;
+  int err = conn->base.type == NPIPE_MESSAGE
+                ? receive_message(conn, event)
+                : receive_bytes(conn, event->data, event->size);
+  if (err != 0 || !npi_read_wanted(&conn->base)) return err;
+  if (conn->draining)
+    npi_conn_post(&conn->base);
+  else
+    npi_read_serve(conn);
+  return 0;
+}
+
+/* The peer closes and takes back what it wrote behind this position (CL5), as
+ * far as it was not read. */
+static int receive_withdraw(npi_unix_conn* conn, npi_count keep) {
+  const npi_rxq* queue = &conn->rxq;
+  bool messages = conn->base.type == NPIPE_MESSAGE;
+  uint64_t end = messages ? keep.messages : keep.bytes;
+  uint64_t read = messages ? conn->consumed.messages : conn->consumed.bytes;
+  uint64_t unread = messages ? queue->message_count : queue->bytes;
+  /* While we close, data is thrown away and not counted. */
+  if (!conn->closing && end > read && end - read > unread) return UV_EPROTO;
+  npi_rxq_cut(&conn->rxq, end > read ? end - read : 0);
+  npi_link_down(conn, UV_EOF);
+  return 0;
+}
+
 static int receive_event(npi_unix_conn* conn, const npi_event* event) {
   npi_count count = {event->bytes, event->messages};
   switch (event->kind) {
@@ -129,55 +168,97 @@ static int receive_event(npi_unix_conn* conn, const npi_event* event) {
       conn->asked = count;
       conn->ask_open = true;
       return 0;
-    default: break;
+    case NPI_EVENT_DISCONNECT:
+      if (conn->base.is_server) return UV_EPROTO;
+      npi_link_cut(conn);
+      return 0;
+    case NPI_EVENT_WITHDRAW: return receive_withdraw(conn, count);
+    default: return receive_payload(conn, event);
   }
-  if (conn->closing) return 0; /* nobody will read it */
-  if (conn->rx_none) return UV_EPROTO;
-  int err = conn->base.type == NPIPE_MESSAGE
-                ? receive_message(conn, event)
-                : receive_bytes(conn, event->data, event->size);
-  if (err == 0 && npi_read_wanted(&conn->base)) npi_read_serve(conn);
-  return err;
 }
 
-static int receive_frames(npi_unix_conn* conn, const uint8_t* data,
-                          size_t size) {
+/* Decodes conn->in. A callback may have drained the socket, disconnected or
+ * closed meanwhile: then nothing is left of it. */
+static int receive_frames(npi_unix_conn* conn) {
   npi_event event;
   size_t used;
-  do {
-    int err = npi_decode(&conn->decoder, data, size, &used, &event);
+  while (conn->in_size > 0 && conn->link == NPI_LINK_UP) {
+    int err =
+        npi_decode(&conn->decoder, conn->in, conn->in_size, &used, &event);
+    conn->in += used;
+    conn->in_size -= used;
     if (err == 0 && event.kind != NPI_EVENT_NONE)
       err = receive_event(conn, &event);
     if (err != 0) return err;
-    data += used;
-    size -= used;
-    /* The program may have closed in a callback: the handles are then gone. */
-  } while (event.kind != NPI_EVENT_NONE && conn->link == NPI_LINK_UP);
+  }
   return 0;
 }
 
 /* Plain bytes have no bound of their own: when much is unread, the socket is
  * not read, and its buffer holds the peer back. npi_read_serve() resumes. */
-static int receive_plain(npi_unix_conn* conn, const uint8_t* data,
-                         size_t size) {
-  npi_event event = {.kind = NPI_EVENT_DATA, .data = data, .size = size};
+static bool receive_plain_full(const npi_unix_conn* conn) {
+  return conn->plain &&
+         conn->rxq.bytes >= (uint64_t) conn->rx_quota + NPI_WINDOW_BYTES;
+}
+
+static int receive_plain(npi_unix_conn* conn) {
+  npi_event event = {
+      .kind = NPI_EVENT_DATA, .data = conn->in, .size = conn->in_size};
+  conn->in_size = 0;
   int err = receive_event(conn, &event);
-  if (conn->rxq.bytes >= (uint64_t) conn->rx_quota + NPI_WINDOW_BYTES) {
+  if (conn->link == NPI_LINK_UP && receive_plain_full(conn)) {
     uv_read_stop((uv_stream_t*) &conn->pipe);
     if (!conn->closing) npi_conn_keep_alive(conn);
   }
   return err;
 }
 
-static void receive_data(npi_unix_conn* conn, const uint8_t* data,
-                         size_t size) {
-  int err = conn->plain ? receive_plain(conn, data, size)
-                        : receive_frames(conn, data, size);
-  if (err != 0) {
-    npi_link_down(conn, err);
-    return;
+/* A connection that lingers has no turn any more. */
+static void receive_report(npi_unix_conn* conn) {
+  if (!conn->closing)
+    npi_conn_post(&conn->base);
+  else if (!conn->draining)
+    npi_send_flush(conn);
+}
+
+static void receive_in(npi_unix_conn* conn) {
+  int err = conn->plain ? receive_plain(conn) : receive_frames(conn);
+  if (err != 0) npi_link_down(conn, err);
+  if (conn->link != NPI_LINK_UP)
+    conn->in_size = 0;
+  else if (npi_report_due(conn))
+    receive_report(conn);
+}
+
+static void receive_data(npi_unix_conn* conn, const void* data, size_t size) {
+  conn->in = data;
+  conn->in_size = size;
+  receive_in(conn);
+}
+
+/* One read of the socket; false when there is no more for now. */
+static bool receive_more(npi_unix_conn* conn, size_t* total) {
+  uint8_t bytes[DRAIN_BYTES];
+  ssize_t size = npi_sock_receive(conn->fd, bytes, sizeof bytes);
+  if (size == UV_EAGAIN) return false;
+  if (size <= 0) {
+    npi_link_down(conn, UV_EOF);
+    return false;
   }
-  if (npi_report_due(conn)) npi_conn_post(&conn->base);
+  receive_data(conn, bytes, (size_t) size);
+  *total += (size_t) size;
+  return *total < DRAIN_BYTES_MAX;
+}
+
+void npi_receive_drain(npi_unix_conn* conn) {
+  size_t total = 0;
+  if (conn->draining || conn->link != NPI_LINK_UP) return;
+  conn->draining = true;
+  if (conn->in_size > 0) receive_in(conn);
+  while (conn->link == NPI_LINK_UP && conn->rx_end == 0 &&
+         !receive_plain_full(conn) && receive_more(conn, &total)) {
+  }
+  conn->draining = false;
 }
 
 /* ---- libuv's side */
@@ -208,7 +289,7 @@ static void receive_on_read(uv_stream_t* stream, ssize_t size,
   else if (size > 0 && conn->shake != NULL)
     receive_shake(conn, (size_t) size);
   else if (size > 0)
-    receive_data(conn, (const uint8_t*) buf->base, (size_t) size);
+    receive_data(conn, buf->base, (size_t) size);
   receive_give_back(conn, buf);
 }
 

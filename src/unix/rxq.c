@@ -8,8 +8,9 @@
  * which doubles as data comes and becomes part of the list when complete.
  *
  * Owner: one connection. Invariants: head == NULL if and only if tail == NULL;
- * no block in the list is empty; part is not in the list. An empty queue holds
- * no memory.
+ * no block in the list is empty, but for an empty message at the front that was
+ * looked at; part is not in the list. An empty queue holds no memory, except
+ * what is lent: the program is looking at it and may do anything meanwhile.
  */
 #include <string.h>
 
@@ -60,19 +61,34 @@ static npi_block* rxq_tail(npi_rxq* queue, size_t size) {
   return block;
 }
 
+/* A block that is not in the list any more; one that is lent goes later. */
+static void block_free(npi_rxq* queue, npi_block* block) {
+  if (block == queue->lent)
+    queue->lent_unlinked = true;
+  else
+    npi_free(block);
+}
+
 void npi_rxq_init(npi_rxq* queue, bool messages) {
   memset(queue, 0, sizeof *queue);
   queue->messages = messages;
 }
 
-void npi_rxq_clear(npi_rxq* queue) {
-  while (queue->head != NULL) {
-    npi_block* next = queue->head->next;
-    npi_free(queue->head);
-    queue->head = next;
+static void rxq_free_list(npi_rxq* queue, npi_block* block) {
+  while (block != NULL) {
+    npi_block* next = block->next;
+    block_free(queue, block);
+    block = next;
   }
+}
+
+void npi_rxq_clear(npi_rxq* queue) {
+  rxq_free_list(queue, queue->head);
   npi_free(queue->part);
-  npi_rxq_init(queue, queue->messages);
+  npi_rxq empty = {.messages = queue->messages,
+                   .lent = queue->lent,
+                   .lent_unlinked = queue->lent_unlinked};
+  *queue = empty;
 }
 
 int npi_rxq_push_bytes(npi_rxq* queue, const uint8_t* data, size_t size) {
@@ -190,6 +206,101 @@ bool npi_rxq_drop(npi_rxq* queue, size_t size) {
   if (block->start < block->end) return gone;
   queue->head = block->next;
   if (queue->head == NULL) queue->tail = NULL;
-  npi_free(block);
+  block_free(queue, block);
   return gone;
+}
+
+bool npi_rxq_lend(npi_rxq* queue, size_t size) {
+  queue->lent = queue->head;
+  return npi_rxq_drop(queue, size);
+}
+
+void npi_rxq_release(npi_rxq* queue) {
+  if (queue->lent_unlinked) npi_free(queue->lent);
+  queue->lent = NULL;
+  queue->lent_unlinked = false;
+}
+
+size_t npi_rxq_copy(npi_rxq* queue, void* out, size_t size) {
+  const uint8_t* data;
+  size_t left;
+  size_t got = 0;
+  if (size == 0 || !npi_rxq_front(queue, &data, &left)) return 0;
+  npi_block* block = queue->head;
+  for (;;) {
+    size_t take = left < size - got ? left : size - got;
+    if (take > 0) memcpy((uint8_t*) out + got, data, take);
+    got += take;
+    block = block->next;
+    if (queue->messages || block == NULL || got == size) return got;
+    data = block_data(block) + block->start;
+    left = block->end - block->start;
+  }
+}
+
+/* ---- cutting the tail off */
+
+/* Where `*keep` messages from `at` on end in this block; *keep is lowered by
+ * those that are there, *bytes grows by their length. */
+static size_t block_skip(npi_block* block, size_t at, uint64_t* keep,
+                         uint64_t* bytes) {
+  uint32_t length;
+  while (*keep > 0 && at < block->end) {
+    memcpy(&length, block_data(block) + at, LENGTH_BYTES);
+    at += LENGTH_BYTES + length;
+    *bytes += length;
+    --*keep;
+  }
+  return at;
+}
+
+/* `block` becomes the last one, and ends at `end`. */
+static void rxq_end_at(npi_rxq* queue, npi_block* block, size_t end) {
+  rxq_free_list(queue, block->next);
+  block->next = NULL;
+  block->end = end;
+  queue->tail = block;
+}
+
+static void rxq_cut_messages(npi_rxq* queue, uint64_t keep) {
+  npi_block* block = queue->head;
+  uint64_t left = keep;
+  uint64_t bytes = 0;
+  size_t at = block->start;
+  if (queue->front_open) {
+    at += queue->front_left;
+    bytes = queue->front_left;
+    left--;
+  }
+  while ((at = block_skip(block, at, &left, &bytes)), left > 0) {
+    block = block->next;
+    at = block->start;
+  }
+  rxq_end_at(queue, block, at);
+  queue->message_count = (uint32_t) keep;
+  queue->bytes = bytes;
+}
+
+static void rxq_cut_bytes(npi_rxq* queue, uint64_t keep) {
+  npi_block* block = queue->head;
+  uint64_t left = keep;
+  while (left > block->end - block->start) {
+    left -= block->end - block->start;
+    block = block->next;
+  }
+  rxq_end_at(queue, block, block->start + (size_t) left);
+  queue->bytes = keep;
+}
+
+void npi_rxq_cut(npi_rxq* queue, uint64_t keep) {
+  npi_free(queue->part);
+  queue->part = NULL;
+  uint64_t most = queue->messages ? queue->message_count : queue->bytes;
+  if (keep >= most) return;
+  if (keep == 0)
+    npi_rxq_clear(queue);
+  else if (queue->messages)
+    rxq_cut_messages(queue, keep);
+  else
+    rxq_cut_bytes(queue, keep);
 }

@@ -22,6 +22,8 @@ typedef struct npi_rxq {
   uint32_t front_left; /* of the message at the front, once it was looked at */
   bool front_open;
   bool messages;          /* a message pipe */
+  bool lent_unlinked;     /* lent is not in the list any more */
+  npi_block* lent;        /* what it holds is being shown */
   uint64_t bytes;         /* unread and complete */
   uint32_t message_count; /* of them; the one at the front counts until it is
                              read to its end */
@@ -51,5 +53,18 @@ bool npi_rxq_front(npi_rxq* queue, const uint8_t** data, size_t* size);
 /* Takes size bytes off the front; a message goes with its last byte, an empty
  * one with size 0. True if a message went. */
 bool npi_rxq_drop(npi_rxq* queue, size_t size);
+
+/* The same, but their memory stays, whatever happens to the queue, until
+ * npi_rxq_release(). One at a time. */
+bool npi_rxq_lend(npi_rxq* queue, size_t size);
+void npi_rxq_release(npi_rxq* queue);
+
+/* Copies bytes from the front, which stay; returns how many. At most the first
+ * message. */
+size_t npi_rxq_copy(npi_rxq* queue, void* out, size_t size);
+
+/* Drops what stands behind the first `keep` unread messages, the begun one
+ * included, or behind as many bytes of a byte pipe; and what is arriving. */
+void npi_rxq_cut(npi_rxq* queue, uint64_t keep);
 
 #endif /* NPI_UNIX_RXQ_H */

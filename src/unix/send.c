@@ -1,244 +1,30 @@
 /*
- * Sending: from the queue of writes through frames to the socket.
+ * Sending: frames to the socket, and the end of writes.
  *
- * A flush plans a batch (frames of as many writes as fit, small ones copied
- * together, long ones by reference) and sends it in one call. Planning is
- * final: what the socket does not take is kept as the leftover and goes first
- * when the socket can take more. So positions are two counters, bytes planned
- * and bytes in the kernel, and nothing ever has to be taken back.
+ * A flush plans a batch (plan.c) and sends it in one call. Planning is final:
+ * what the socket does not take is kept as the leftover and goes first when the
+ * socket can take more. So positions are two counters, bytes planned and bytes
+ * in the kernel, and nothing ever has to be taken back.
  *
  * A write stands in tx_waiting until its last byte is planned, then in
  * tx_unread until it is done: in the kernel, and its end within the quota of
- * what the peer's program has not read (WR3). The peer reports that now and
- * then by itself, and when asked to; we ask when something waits for it.
+ * what the peer's program has not read (WR3).
  *
- * How much may be under way, so that the peer's memory is bounded: a message
- * begins only while everything before it is within the quota; an empty one
- * always; a byte pipe sends NPI_WINDOW_BYTES beyond the quota at most.
+ * When a send fails, the reason may lie unread in the socket: that the server
+ * has thrown us out. So the socket is drained before writes are told.
  *
  * The wait for a full socket uses a second descriptor of it, because libuv
  * polls each descriptor for one handle only.
  */
-#include <assert.h>
 #include <string.h>
 
-#include "unix.h"
+#include "send.h"
 
-#define BATCH_IOV 64u
-#define BATCH_STAGE_BYTES 16384u
-#define BATCH_BYTES 262144u
-#define BATCH_COPY_BYTES 1024u /* up to this a copy beats a reference */
-/* Room in the stage that is kept for the ASK at the end of a batch. */
-#define BATCH_RESERVE_BYTES NPI_COUNT_BYTES
 #define FLUSH_ROUNDS_MAX 16
 #define SEND_RETRY_MS 10 /* without a descriptor to wait on */
 
-struct npi_leftover {
-  size_t first; /* of iov, not sent yet */
-  size_t count;
-  struct iovec iov[BATCH_IOV];
-  uint8_t stage[]; /* what was in the batch's stage */
-};
-
-typedef struct batch {
-  size_t count;
-  size_t bytes;
-  size_t staged;
-  struct iovec iov[BATCH_IOV];
-  uint8_t stage[BATCH_STAGE_BYTES];
-} batch;
-
 static npi_unix_op* send_os(npi_op* op) {
   return npi_op_os(op);
-}
-
-/* ---- the batch */
-
-static size_t batch_room(const batch* b) {
-  return BATCH_STAGE_BYTES - b->staged;
-}
-
-/* Copies into the stage, which must have room. For heads and control frames,
- * whose memory does not outlive the planning. */
-static void batch_copy(batch* b, const void* data, size_t size) {
-  struct iovec* last = b->count > 0 ? &b->iov[b->count - 1] : NULL;
-  uint8_t* place = b->stage + b->staged;
-  assert(size <= batch_room(b));
-  memcpy(place, data, size);
-  b->staged += size;
-  b->bytes += size;
-  if (last != NULL && (uint8_t*) last->iov_base + last->iov_len == place) {
-    last->iov_len += size;
-    return;
-  }
-  b->iov[b->count].iov_base = place;
-  b->iov[b->count++].iov_len = size;
-}
-
-/* Adds the program's data, which stays until the write is done: a copy if it
- * is short and leaves the reserve, else a reference. */
-static void batch_add(batch* b, const void* data, size_t size) {
-  if (size <= BATCH_COPY_BYTES && size + BATCH_RESERVE_BYTES <= batch_room(b)) {
-    batch_copy(b, data, size);
-    return;
-  }
-  b->iov[b->count].iov_base = (void*) (uintptr_t) data;
-  b->iov[b->count++].iov_len = size;
-  b->bytes += size;
-}
-
-/* Room for one more head and at least one more buffer behind it? */
-static bool batch_has_room(const batch* b) {
-  return b->count + 4 <= BATCH_IOV && b->bytes < BATCH_BYTES &&
-         batch_room(b) >= NPI_DATA_HEADER_MAX + BATCH_RESERVE_BYTES;
-}
-
-/* ---- planning */
-
-static bool send_within_quota(const npi_unix_conn* conn, uint64_t end) {
-  return end - conn->tx_consumed.bytes <= conn->tx_quota ||
-         end < conn->tx_consumed.bytes;
-}
-
-/* How many bytes of this write may be planned now; *may false: not even an
- * empty frame. */
-static size_t send_allowance(const npi_unix_conn* conn, npi_op* op, bool* may) {
-  npi_unix_op* os = send_os(op);
-  size_t left = op->u.write.bytes - os->sent;
-  *may = true;
-  if (conn->plain) return left;
-  if (conn->base.type == NPIPE_BYTE) {
-    uint64_t window = (uint64_t) conn->tx_quota + NPI_WINDOW_BYTES;
-    uint64_t used = conn->tx_begun.bytes - conn->tx_consumed.bytes;
-    *may = used < window;
-    return left < window - used ? left : (size_t) (window - used);
-  }
-  if (os->sent > 0) return left;
-  uint64_t unread = conn->tx_begun.messages - conn->tx_consumed.messages;
-  uint64_t start = os->end - op->u.write.bytes;
-  *may = unread < NPI_UNREAD_MESSAGES_MAX &&
-         (left == 0 || send_within_quota(conn, start));
-  return left;
-}
-
-/* The most of the write's next bytes that `slots` buffers hold. */
-static size_t send_gatherable(npi_op* op, size_t slots) {
-  npi_unix_op* os = send_os(op);
-  size_t offset = os->buf_offset;
-  size_t sum = 0;
-  for (unsigned i = os->buf; i < op->u.write.nbufs && slots > 0; i++) {
-    size_t part = op->u.write.bufs[i].len - offset;
-    offset = 0;
-    if (part > 0) slots--;
-    sum += part;
-  }
-  return sum;
-}
-
-static void send_gather(batch* b, npi_op* op, size_t size) {
-  npi_unix_op* os = send_os(op);
-  os->sent += size;
-  while (size > 0) {
-    const uv_buf_t* buf = &op->u.write.bufs[os->buf];
-    size_t part = buf->len - os->buf_offset;
-    if (part > size) part = size;
-    if (part > 0) batch_add(b, buf->base + os->buf_offset, part);
-    size -= part;
-    os->buf_offset += part;
-    if (os->buf_offset == buf->len) {
-      os->buf++;
-      os->buf_offset = 0;
-    }
-  }
-}
-
-static void send_head(npi_unix_conn* conn, batch* b, npi_op* op, size_t chunk) {
-  uint8_t head[NPI_DATA_HEADER_MAX];
-  npi_unix_op* os = send_os(op);
-  unsigned flags = 0;
-  if (conn->plain) return;
-  if (conn->base.type == NPIPE_MESSAGE) {
-    if (os->sent == 0) flags |= NPI_FLAG_FIRST;
-    if (os->sent + chunk == op->u.write.bytes) flags |= NPI_FLAG_LAST;
-    if (flags & NPI_FLAG_FIRST) conn->tx_begun.messages++;
-  }
-  size_t length = npi_encode_data(head, flags, (uint32_t) chunk,
-                                  (uint32_t) op->u.write.bytes);
-  batch_copy(b, head, length);
-}
-
-/* Plans one frame of the first waiting write; false if it may not go now. */
-static bool send_plan_frame(npi_unix_conn* conn, batch* b) {
-  npi_op* op = conn->tx_waiting.head;
-  bool may;
-  /* Nothing on a byte pipe is no frame, but keeps its place (WR6). */
-  if (conn->base.type == NPIPE_BYTE && op->u.write.bytes == 0) return true;
-  size_t chunk = send_allowance(conn, op, &may);
-  if (!may) return false;
-  size_t gatherable = send_gatherable(op, BATCH_IOV - b->count - 2);
-  if (chunk > gatherable) chunk = gatherable;
-  if (chunk > NPI_CHUNK_BYTES_MAX) chunk = NPI_CHUNK_BYTES_MAX;
-  send_head(conn, b, op, chunk);
-  send_gather(b, op, chunk);
-  conn->tx_begun.bytes += chunk;
-  return true;
-}
-
-static void send_plan_report(npi_unix_conn* conn, batch* b) {
-  uint8_t frame[NPI_COUNT_BYTES];
-  if (!npi_report_due(conn)) return;
-  npi_encode_count(frame, NPI_FRAME_CONSUMED, conn->consumed.bytes,
-                   conn->consumed.messages);
-  batch_copy(b, frame, sizeof frame);
-  conn->reported = conn->consumed;
-  if (conn->consumed.bytes >= conn->asked.bytes &&
-      conn->consumed.messages >= conn->asked.messages)
-    conn->ask_open = false;
-}
-
-/* How far the peer's program must read for the next thing here to go on. */
-static npi_count send_wanted(npi_unix_conn* conn) {
-  npi_count want = {0, 0};
-  bool may = true;
-  for (npi_op* op = conn->tx_unread.head; op != NULL; op = op->next)
-    if (op->u.write.bytes > 0 && !send_within_quota(conn, send_os(op)->end)) {
-      want.bytes = send_os(op)->end - conn->tx_quota;
-      return want;
-    }
-  if (conn->tx_waiting.head != NULL)
-    send_allowance(conn, conn->tx_waiting.head, &may);
-  if (may) return want;
-  if (conn->base.type == NPIPE_BYTE)
-    want.bytes = conn->tx_begun.bytes - conn->tx_quota - NPI_WINDOW_BYTES / 2;
-  else
-    want.messages = conn->tx_begun.messages - NPI_UNREAD_MESSAGES_MAX / 2;
-  return want;
-}
-
-static void send_plan_ask(npi_unix_conn* conn, batch* b) {
-  uint8_t frame[NPI_COUNT_BYTES];
-  if (conn->plain) return;
-  npi_count want = send_wanted(conn);
-  if (want.bytes <= conn->tx_asked.bytes &&
-      want.messages <= conn->tx_asked.messages)
-    return;
-  conn->tx_asked = want;
-  npi_encode_count(frame, NPI_FRAME_ASK, want.bytes, want.messages);
-  batch_copy(b, frame, sizeof frame);
-}
-
-static void send_plan(npi_unix_conn* conn, batch* b) {
-  b->count = b->bytes = b->staged = 0;
-  send_plan_report(conn, b);
-  while (conn->tx_waiting.head != NULL && batch_has_room(b)) {
-    npi_op* op = conn->tx_waiting.head;
-    if (!send_plan_frame(conn, b)) break;
-    if (send_os(op)->sent < op->u.write.bytes) continue;
-    send_os(op)->wire_end = conn->wire_planned + b->bytes;
-    npi_queue_push(&conn->tx_unread, npi_queue_pop(&conn->tx_waiting));
-  }
-  send_plan_ask(conn, b);
-  conn->wire_planned += b->bytes;
 }
 
 /* ---- the socket */
@@ -254,17 +40,29 @@ static void send_later(npi_unix_conn* conn) {
     npi_conn_post(&conn->base);
 }
 
-/* Finishes what is in the kernel and within the quota. */
+/* Is it in the pipe, now that it is in the kernel? A request is, whatever the
+ * quota says (TX3), and so is an empty message (WR6). */
+static bool send_is_done(const npi_unix_conn* conn, npi_op* op) {
+  return conn->plain || op->u.write.bytes == 0 || op->u.write.request ||
+         npi_send_within_quota(conn, send_os(op)->end.bytes);
+}
+
+/* A write of nothing on a byte pipe is nowhere in it. */
+static void send_count_done(npi_unix_conn* conn, npi_op* op) {
+  npi_count end = send_os(op)->end;
+  bool nowhere = conn->base.type == NPIPE_BYTE && op->u.write.bytes == 0;
+  if (!nowhere && npi_count_reached(end, conn->tx_done)) conn->tx_done = end;
+}
+
 static void send_complete(npi_unix_conn* conn) {
-  npi_op* op = conn->tx_unread.head;
-  while (op != NULL && send_os(op)->wire_end <= conn->wire_sent) {
-    npi_op* next = op->next;
-    if (conn->plain || op->u.write.bytes == 0 ||
-        send_within_quota(conn, send_os(op)->end)) {
-      npi_queue_remove(&conn->tx_unread, op);
-      npi_write_done(&conn->base, op, 0);
-    }
-    op = next;
+  npi_op* next;
+  for (npi_op* op = conn->tx_unread.head; op != NULL; op = next) {
+    next = op->next;
+    if (send_os(op)->wire_end > conn->wire_sent) return;
+    if (!send_is_done(conn, op)) continue;
+    send_count_done(conn, op);
+    npi_queue_remove(&conn->tx_unread, op);
+    npi_write_done(&conn->base, op, 0);
   }
 }
 
@@ -280,7 +78,7 @@ static size_t iov_advance(struct iovec* iov, size_t count, size_t sent) {
   return i;
 }
 
-static int send_keep(npi_unix_conn* conn, batch* b, size_t first) {
+static int send_keep(npi_unix_conn* conn, npi_batch* b, size_t first) {
   npi_leftover* left = npi_malloc(sizeof *left + b->staged);
   if (left == NULL) return UV_ENOMEM;
   memcpy(left->stage, b->stage, b->staged);
@@ -324,6 +122,8 @@ static void send_wait(npi_unix_conn* conn) {
 }
 
 static void send_broken(npi_unix_conn* conn, int status) {
+  if (status == UV_EPIPE) npi_receive_drain(conn);
+  if (conn->tx_end != 0) return; /* that told why, and has done the rest */
   /* Half a frame may be out: the peer must not wait for the rest. */
   npi_sock_shutdown(conn->fd);
   npi_send_end(conn, status);
@@ -332,8 +132,8 @@ static void send_broken(npi_unix_conn* conn, int status) {
 
 /* Sends one batch; false if there was nothing or the socket is full. */
 static bool send_batch(npi_unix_conn* conn) {
-  batch b;
-  send_plan(conn, &b);
+  npi_batch b;
+  npi_send_plan(conn, &b);
   if (b.bytes == 0) return false;
   ssize_t sent = npi_sock_send(conn->fd, b.iov, b.count);
   if (sent == UV_EAGAIN) sent = 0;
@@ -382,6 +182,10 @@ static void send_on_writable(uv_poll_t* poll, int status, int events) {
   npi_unix_conn* conn = poll->data;
   (void) status; /* an error shows in the send */
   (void) events;
+  /* From send_later(): it was only to be called once. */
+  if (conn->leftover == NULL && conn->writable_fd >= 0 &&
+      !uv_is_closing((uv_handle_t*) &conn->writable))
+    uv_poll_stop(&conn->writable);
   if (!send_leftover(conn)) return;
   npi_send_flush(conn);
 }
@@ -395,8 +199,7 @@ void npi_send_flush(npi_unix_conn* conn) {
   if (conn->tx_end != 0) return;
   send_complete(conn);
   if (rounds == FLUSH_ROUNDS_MAX) send_later(conn);
-  bool all = conn->tx_waiting.head == NULL && conn->leftover == NULL;
-  if (conn->closing && all) npi_conn_lingered(conn);
+  if (conn->closing && !npi_send_pending(conn)) npi_conn_lingered(conn);
 }
 
 /* ---- ends */
@@ -415,80 +218,78 @@ void npi_send_end(npi_unix_conn* conn, int status) {
   if (conn->writable_fd >= 0 && !uv_is_closing((uv_handle_t*) &conn->writable))
     uv_poll_stop(&conn->writable);
   send_finish_all(conn, status);
+  npi_flush_end(conn, status == UV_ECONNABORTED ? status : UV_EPIPE);
 }
 
 int npi_send_consumed(npi_unix_conn* conn, npi_count count) {
-  if (count.bytes < conn->tx_consumed.bytes ||
-      count.bytes > conn->tx_begun.bytes ||
-      count.messages < conn->tx_consumed.messages ||
-      count.messages > conn->tx_begun.messages)
+  if (!npi_count_reached(count, conn->tx_consumed) ||
+      !npi_count_reached(conn->tx_begun, count))
     return UV_EPROTO;
   conn->tx_consumed = count;
   send_complete(conn);
-  if (conn->closing)
-    npi_send_flush(conn);
-  else
+  npi_flush_check(conn);
+  if (!conn->closing)
     npi_conn_post(&conn->base);
+  else if (!conn->draining) /* else the send that drains has failed anyway */
+    npi_send_flush(conn);
   return 0;
 }
 
-/* Takes the writes with a callback out of a queue and cancels them. Returns
- * the wire's end of the last one that stays. */
-static uint64_t send_drop_queue(npi_unix_conn* conn, npi_queue* queue) {
-  npi_queue all = *queue;
-  uint64_t end = 0;
-  *queue = (npi_queue){NULL, NULL};
-  for (npi_op* op; (op = npi_queue_pop(&all)) != NULL;) {
-    if (op->u.write.cb != NULL) {
-      npi_write_done(&conn->base, op, UV_ECANCELED);
-      continue;
-    }
-    end = send_os(op)->wire_end;
-    npi_queue_push(queue, op);
-  }
-  return end;
-}
-
-/* Shortens the leftover so that it ends at `end` on the wire: what follows is
- * memory of dropped writes. */
-static void send_cut(npi_unix_conn* conn, uint64_t end) {
-  npi_leftover* left = conn->leftover;
-  if (left == NULL) return;
-  uint64_t keep = end > conn->wire_sent ? end - conn->wire_sent : 0;
-  size_t i = left->first;
-  for (; i < left->count && keep > 0; i++) {
-    if (left->iov[i].iov_len > keep) left->iov[i].iov_len = (size_t) keep;
-    keep -= left->iov[i].iov_len;
-  }
-  left->count = i;
-  if (left->first < left->count) return;
-  npi_free(left);
-  conn->leftover = NULL;
-}
-
-bool npi_send_drop(npi_unix_conn* conn) {
-  uint64_t end = send_drop_queue(conn, &conn->tx_unread);
-  send_drop_queue(conn, &conn->tx_waiting);
-  if (conn->tx_waiting.head == NULL) send_cut(conn, end);
-  if (conn->leftover == NULL) send_complete(conn);
+bool npi_send_pending(const npi_unix_conn* conn) {
   return conn->link == NPI_LINK_UP && conn->tx_end == 0 &&
-         (conn->tx_waiting.head != NULL || conn->leftover != NULL);
+         (conn->tx_waiting.head != NULL || conn->tx_unread.head != NULL);
 }
 
-/* ---- backend.h */
+/* ---- last words */
 
-void npi_os_write(npipe_conn* base, npi_op* op) {
-  npi_unix_conn* conn = (npi_unix_conn*) base;
-  if (conn->tx_end != 0) {
-    npi_write_done(base, op, conn->tx_end);
-    return;
+/* Sends a frame behind what is half out, and if the socket does not take all
+ * of it, leaves it to a farewell if that is wanted. True: one has begun. */
+static bool send_last(npi_unix_conn* conn, uint8_t* frame, size_t size,
+                      bool farewell) {
+  struct iovec iov[NPI_BATCH_IOV + 1];
+  npi_leftover* left = conn->leftover;
+  size_t count = 0;
+  size_t rest = 0;
+  if (left != NULL) {
+    count = left->count - left->first;
+    memcpy(iov, left->iov + left->first, count * sizeof *iov);
   }
-  conn->tx_accepted += op->u.write.bytes;
-  send_os(op)->end = conn->tx_accepted;
-  npi_queue_push(&conn->tx_waiting, op);
+  iov[count].iov_base = frame;
+  iov[count++].iov_len = size;
+  ssize_t sent = npi_sock_send(conn->fd, iov, count);
+  if (sent < 0 && sent != UV_EAGAIN) return false;
+  size_t first = iov_advance(iov, count, sent > 0 ? (size_t) sent : 0);
+  for (size_t i = first; i < count; i++) rest += iov[i].iov_len;
+  if (rest == 0 || !farewell) return false;
+  return npi_farewell_begin(conn, iov + first, count - first, rest);
 }
 
-void npi_os_write_now(npipe_conn* base, npi_op* op) {
-  npi_os_write(base, op);
-  npi_send_flush((npi_unix_conn*) base);
+/* What was read, if the peer does not know it: something there may wait for
+ * just that. */
+static size_t send_last_report(npi_unix_conn* conn, uint8_t* out) {
+  bool known = npi_count_reached(conn->reported, conn->consumed);
+  return known ? 0 : npi_send_report(conn, out);
+}
+
+bool npi_send_disconnect(npi_unix_conn* conn) {
+  uint8_t frames[NPI_COUNT_BYTES + NPI_HEADER_BYTES];
+  size_t size = send_last_report(conn, frames);
+  size += npi_encode_disconnect(frames + size);
+  return send_last(conn, frames, size, true);
+}
+
+/* Is some of a write in the socket that is not done? */
+static bool send_has_begun(const npi_unix_conn* conn) {
+  npi_op* op = conn->tx_waiting.head;
+  return conn->tx_unread.head != NULL || (op != NULL && send_os(op)->sent > 0);
+}
+
+void npi_send_goodbye(npi_unix_conn* conn) {
+  uint8_t frames[2 * NPI_COUNT_BYTES];
+  if (conn->link != NPI_LINK_UP || conn->plain || conn->tx_end != 0) return;
+  size_t size = send_last_report(conn, frames);
+  if (send_has_begun(conn))
+    size += npi_encode_count(frames + size, NPI_FRAME_WITHDRAW,
+                             conn->tx_done.bytes, conn->tx_done.messages);
+  if (size > 0) send_last(conn, frames, size, false);
 }

@@ -99,6 +99,15 @@ int npi_sock_connect(int fd, const char* path) {
   return err < 0 ? -errno : 0;
 }
 
+ssize_t npi_sock_receive(int fd, void* data, size_t size) {
+  ssize_t got;
+  do {
+    got = recv(fd, data, size, 0);
+  } while (got < 0 && errno == EINTR);
+  if (got >= 0) return got;
+  return errno == EWOULDBLOCK ? UV_EAGAIN : -errno;
+}
+
 ssize_t npi_sock_send(int fd, struct iovec* iov, size_t count) {
   /* msg_iovlen is an int here and a size_t there; 16 bits fit both. */
   struct msghdr message = {.msg_iov = iov, .msg_iovlen = (uint16_t) count};

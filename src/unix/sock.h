@@ -33,6 +33,8 @@ int npi_sock_listen(int fd);
 int npi_sock_connect(int fd, const char* path);
 /* The next client's socket; UV_EAGAIN if there is none. */
 int npi_sock_accept(int fd);
+/* How many bytes came; 0 at the end, UV_EAGAIN. */
+ssize_t npi_sock_receive(int fd, void* data, size_t size);
 /* How many bytes went; UV_EAGAIN, UV_EPIPE. count < 65536. */
 ssize_t npi_sock_send(int fd, struct iovec* iov, size_t count);
 /* Ends both directions for every holder of the socket; what was sent stays

@@ -253,6 +253,23 @@ static void counts_between_the_frames_of_a_message(void** state) {
   CHECK_SIZE(2, l.events[3].bytes);
 }
 
+/* What ends a connection may stand there, too. */
+static void last_frames_split_anywhere(void** state) {
+  listener l;
+  (void) state;
+  for (int messages = 0; messages < 2; messages++) {
+    recorded.size = 0;
+    tape_data(&recorded, messages ? NPI_FLAG_FIRST : 0u, 3, 5, 1, 0);
+    tape_count(&recorded, NPI_FRAME_WITHDRAW, UINT64_MAX, 6);
+    recorded.size += npi_encode_disconnect(recorded.bytes + recorded.size);
+    every_split(&recorded, messages, &l);
+    CHECK_STATUS(0, l.status);
+    CHECK_SIZE(3, l.count);
+    check_count(&l.events[1], NPI_EVENT_WITHDRAW, UINT64_MAX, 6);
+    check_count(&l.events[2], NPI_EVENT_DISCONNECT, 0, 0);
+  }
+}
+
 static void bytes_split_anywhere(void** state) {
   static listener want;
   (void) state;
@@ -346,19 +363,23 @@ static void bad_reserved_bytes(void** state) {
       head_fails(false, UV_EPROTO, NPI_FRAME_DATA, 0, a, b, 1);
       head_fails(true, UV_EPROTO, NPI_FRAME_CONSUMED, 0, a, b, 16);
       head_fails(false, UV_EPROTO, NPI_FRAME_ASK, 0, a, b, 16);
+      head_fails(true, UV_EPROTO, NPI_FRAME_DISCONNECT, 0, a, b, 0);
+      head_fails(false, UV_EPROTO, NPI_FRAME_WITHDRAW, 0, a, b, 16);
     }
     if (bit > 2)
       head_fails(true, UV_EPROTO, NPI_FRAME_DATA, (uint8_t) (bit | 3), 0, 0, 1);
     head_fails(false, UV_EPROTO, NPI_FRAME_DATA, (uint8_t) bit, 0, 0, 1);
     head_fails(true, UV_EPROTO, NPI_FRAME_CONSUMED, (uint8_t) bit, 0, 0, 16);
     head_fails(true, UV_EPROTO, NPI_FRAME_ASK, (uint8_t) bit, 0, 0, 16);
+    head_fails(false, UV_EPROTO, NPI_FRAME_DISCONNECT, (uint8_t) bit, 0, 0, 0);
+    head_fails(true, UV_EPROTO, NPI_FRAME_WITHDRAW, (uint8_t) bit, 0, 0, 16);
   }
 }
 
 static void bad_types(void** state) {
   (void) state;
   for (unsigned type = 0; type < 256; type++) {
-    if (type >= NPI_FRAME_DATA && type <= NPI_FRAME_ASK) continue;
+    if (type >= NPI_FRAME_DATA && type <= NPI_FRAME_WITHDRAW) continue;
     head_fails(true, UV_EPROTO, (uint8_t) type, 0, 0, 0, 16);
     head_fails(false, UV_EPROTO, (uint8_t) type, 0, 0, 0, 16);
   }
@@ -370,6 +391,9 @@ static void bad_lengths(void** state) {
   for (size_t i = 0; i < HARNESS_COUNT(counts); i++) {
     head_fails(true, UV_EPROTO, NPI_FRAME_CONSUMED, 0, 0, 0, counts[i]);
     head_fails(false, UV_EPROTO, NPI_FRAME_ASK, 0, 0, 0, counts[i]);
+    head_fails(true, UV_EPROTO, NPI_FRAME_WITHDRAW, 0, 0, 0, counts[i]);
+    if (counts[i] == 0) continue;
+    head_fails(true, UV_EPROTO, NPI_FRAME_DISCONNECT, 0, 0, 0, counts[i]);
   }
   head_fails(false, UV_EPROTO, NPI_FRAME_DATA, 0, 0, 0, 0); /* no bytes */
   head_fails(false, UV_EPROTO, NPI_FRAME_DATA, 0, 0, 0,
@@ -447,21 +471,24 @@ static npi_hello a_hello(const char* name) {
 }
 
 /* How long the frame is, told from each of its beginnings. */
-static void check_shake(const uint8_t* frame, size_t size, npi_frame one,
-                        npi_frame other) {
+#define HELLOS (NPI_FRAMES(NPI_FRAME_HELLO) | NPI_FRAMES(NPI_FRAME_JOIN))
+#define ANSWERS \
+  (NPI_FRAMES(NPI_FRAME_WELCOME) | NPI_FRAMES(NPI_FRAME_REFUSE) | \
+   NPI_FRAMES(NPI_FRAME_STATUS) | NPI_FRAMES(NPI_FRAME_WAIT))
+
+static void check_shake(const uint8_t* frame, size_t size, unsigned frames) {
   for (size_t have = 0; have <= size; have++) {
     size_t length = 77;
-    CHECK_STATUS(
-        0, npi_shake_length(guarded(frame, have), have, one, other, &length));
+    CHECK_STATUS(0,
+                 npi_shake_length(guarded(frame, have), have, frames, &length));
     CHECK_SIZE(have < NPI_HEADER_BYTES ? 0 : size, length);
   }
 }
 
-static void shake_fails(const uint8_t* frame, size_t size, npi_frame one,
-                        npi_frame other) {
+static void shake_fails(const uint8_t* frame, size_t size, unsigned frames) {
   size_t length;
-  CHECK_STATUS(UV_EPROTO, npi_shake_length(guarded(frame, size), size, one,
-                                           other, &length));
+  CHECK_STATUS(UV_EPROTO,
+               npi_shake_length(guarded(frame, size), size, frames, &length));
 }
 
 static void hello_round_trips(void** state) {
@@ -475,7 +502,7 @@ static void hello_round_trips(void** state) {
     npi_hello hello = a_hello(name);
     size_t size = npi_encode_hello(frame, &hello);
     CHECK_SIZE(NPI_HEADER_BYTES + 24 + length, size);
-    check_shake(frame, size, NPI_FRAME_HELLO, NPI_FRAME_HELLO);
+    check_shake(frame, size, HELLOS);
     CHECK_STATUS(0, npi_decode_hello(guarded(frame, size), size, &back));
     CHECK_SIZE(hello.version, back.version);
     CHECK_SIZE(hello.access, back.access);
@@ -503,8 +530,7 @@ static void hello_is_checked(void** state) {
   npi_hello back;
   (void) state;
   for (size_t i = 8; i < 12; i++) hello_changed(i, 'x', UV_EPROTO); /* magic */
-  hello_changed(14, 0, UV_EPROTO);                                  /* access */
-  for (unsigned access = 1; access <= 3; access++)
+  for (unsigned access = 0; access <= 3; access++)
     hello_changed(14, (uint8_t) access, 0);
   for (unsigned access = 4; access < 256; access++)
     hello_changed(14, (uint8_t) access, UV_EPROTO);
@@ -523,8 +549,9 @@ static void hello_is_checked(void** state) {
 }
 
 static void lengths_of_the_handshake(void** state) {
-  static const npi_frame frames[] = {NPI_FRAME_HELLO, NPI_FRAME_WELCOME,
-                                     NPI_FRAME_REFUSE};
+  static const npi_frame frames[] = {NPI_FRAME_HELLO,   NPI_FRAME_JOIN,
+                                     NPI_FRAME_WELCOME, NPI_FRAME_STATUS,
+                                     NPI_FRAME_REFUSE,  NPI_FRAME_WAIT};
   uint8_t head[8] = {0};
   size_t length;
   (void) state;
@@ -533,39 +560,41 @@ static void lengths_of_the_handshake(void** state) {
       head[0] = (uint8_t) frames[i];
       head[4] = (uint8_t) body;
       head[5] = (uint8_t) (body >> 8);
-      bool valid = i == 0   ? body > 24 && body <= 24 + NPI_HELLO_NAME_MAX
-                   : i == 1 ? body == 32
+      bool valid = i < 2    ? body > 24 && body <= 24 + NPI_HELLO_NAME_MAX
+                   : i == 2 ? body == 32
+                   : i == 3 ? body == 40
                             : body == 8;
-      CHECK_STATUS(
-          valid ? 0 : UV_EPROTO,
-          npi_shake_length(guarded(head, 8), 8, frames[i], frames[i], &length));
+      CHECK_STATUS(valid ? 0 : UV_EPROTO,
+                   npi_shake_length(guarded(head, 8), 8, NPI_FRAMES(frames[i]),
+                                    &length));
       CHECK_SIZE(valid ? body + 8 : 0, length);
     }
     head[6] = head[7] = 0xFF;
-    shake_fails(head, 8, frames[i], frames[i]);
+    shake_fails(head, 8, NPI_FRAMES(frames[i]));
     head[6] = head[7] = 0;
   }
   for (size_t at = 1; at < 4; at++) { /* reserved, and flags */
     uint8_t frame[8] = {NPI_FRAME_REFUSE, 0, 0, 0, 8};
     frame[at] = 0x40;
-    shake_fails(frame, 8, NPI_FRAME_WELCOME, NPI_FRAME_REFUSE);
+    shake_fails(frame, 8, ANSWERS);
   }
   for (unsigned type = 0; type < 256; type++) { /* told by the first byte */
     uint8_t byte = (uint8_t) type;
-    if (type == NPI_FRAME_WELCOME || type == NPI_FRAME_REFUSE) continue;
-    shake_fails(&byte, 1, NPI_FRAME_WELCOME, NPI_FRAME_REFUSE);
+    if (type < 32 && (ANSWERS & 1u << type) != 0) continue;
+    shake_fails(&byte, 1, ANSWERS);
   }
 }
 
 static void welcome_round_trips_and_is_checked(void** state) {
-  npi_welcome welcome = {NPI_WIRE_VERSION, 1,   2,  0x01020304, 0x05060708,
-                         0xF9FAFBFC,       255, 50, 0x12345678};
+  npi_welcome welcome = {NPI_WIRE_VERSION, 1,          2,   0x01020304,
+                         0x05060708,       0xF9FAFBFC, 255, 50,
+                         0x12345678,       true,       0,   false};
   npi_welcome back;
   uint8_t frame[NPI_WELCOME_BYTES];
   (void) state;
   size_t size = npi_encode_welcome(frame, &welcome);
   CHECK_SIZE(NPI_WELCOME_BYTES, size);
-  check_shake(frame, size, NPI_FRAME_WELCOME, NPI_FRAME_REFUSE);
+  check_shake(frame, size, ANSWERS);
   CHECK_STATUS(0, npi_decode_welcome(guarded(frame, size), size, &back));
   CHECK_SIZE(1, back.version);
   CHECK_SIZE(1, back.type);
@@ -576,6 +605,7 @@ static void welcome_round_trips_and_is_checked(void** state) {
   CHECK_SIZE(255, back.max_instances);
   CHECK_SIZE(50, back.default_wait_ms);
   CHECK_SIZE(0x12345678, back.pid);
+  CHECK(back.shared);
   for (size_t have = 8; have < size; have++)
     CHECK_STATUS(UV_EPROTO,
                  npi_decode_welcome(guarded(frame, have), have, &back));
@@ -583,7 +613,7 @@ static void welcome_round_trips_and_is_checked(void** state) {
     size_t at;
     uint8_t value;
   } changes[] = {{8, 0},  {8, 2},  {9, 1},  {10, 2}, {10, 255}, {11, 3},
-                 {11, 9}, {36, 1}, {37, 1}, {38, 1}, {39, 1}};
+                 {11, 9}, {36, 2}, {37, 1}, {38, 1}, {39, 1}};
   for (size_t i = 0; i < HARNESS_COUNT(changes); i++) {
     npi_encode_welcome(frame, &welcome);
     frame[changes[i].at] = changes[i].value;
@@ -600,7 +630,7 @@ static void refuse_round_trips_and_is_checked(void** state) {
   (void) state;
   size_t size = npi_encode_refuse(frame, 0x81020304);
   CHECK_SIZE(NPI_REFUSE_BYTES, size);
-  check_shake(frame, size, NPI_FRAME_WELCOME, NPI_FRAME_REFUSE);
+  check_shake(frame, size, ANSWERS);
   CHECK_STATUS(0, npi_decode_refuse(guarded(frame, size), size, &code));
   CHECK_SIZE(0x81020304, code);
   for (size_t have = 8; have < size; have++)
@@ -610,6 +640,84 @@ static void refuse_round_trips_and_is_checked(void** state) {
     npi_encode_refuse(frame, NPI_REFUSAL_BUSY);
     frame[at] = 1;
     CHECK_STATUS(UV_EPROTO, npi_decode_refuse(frame, size, &code));
+  }
+}
+
+static void status_round_trips_and_is_checked(void** state) {
+  npi_welcome status = {NPI_WIRE_VERSION, 1,   0, 7, 8, 9, 20, 50, 6, false,
+                        0xFFFEFDFC,       true};
+  npi_welcome back;
+  uint8_t frame[NPI_STATUS_BYTES];
+  (void) state;
+  size_t size = npi_encode_status(frame, &status);
+  CHECK_SIZE(NPI_STATUS_BYTES, size);
+  check_shake(frame, size, ANSWERS);
+  CHECK_STATUS(0, npi_decode_status(guarded(frame, size), size, &back));
+  CHECK_SIZE(20, back.max_instances);
+  CHECK_SIZE(0xFFFEFDFC, back.instances);
+  CHECK(back.listens && !back.shared);
+  CHECK_STATUS(UV_EPROTO,
+               npi_decode_status(guarded(frame, size - 1), size - 1, &back));
+  CHECK_STATUS(UV_EPROTO, npi_decode_welcome(frame, size, &back));
+  frame[44] = 2;
+  CHECK_STATUS(UV_EPROTO, npi_decode_status(frame, size, &back));
+  npi_encode_status(frame, &status);
+  frame[8] = 2; /* another version */
+  CHECK_STATUS(UV_EPROTO, npi_decode_status(frame, size, &back));
+}
+
+static void wait_round_trips_and_is_checked(void** state) {
+  uint8_t frame[NPI_WAIT_BYTES];
+  uint32_t ms = 0;
+  (void) state;
+  size_t size = npi_encode_wait(frame, 0x81020304);
+  CHECK_SIZE(NPI_WAIT_BYTES, size);
+  check_shake(frame, size, ANSWERS);
+  CHECK_STATUS(0, npi_decode_wait(guarded(frame, size), size, &ms));
+  CHECK_SIZE(0x81020304, ms);
+  frame[12] = 1;
+  CHECK_STATUS(UV_EPROTO, npi_decode_wait(frame, size, &ms));
+}
+
+/* Reading an answer in steps never takes what follows it. */
+static void an_answer_is_read_to_its_end(void** state) {
+  uint8_t frames[4][NPI_STATUS_BYTES];
+  npi_welcome welcome = {
+      NPI_WIRE_VERSION, 1, 0, 7, 8, 9, 20, 50, 6, false, 0, false};
+  size_t sizes[4] = {npi_encode_welcome(frames[0], &welcome),
+                     npi_encode_status(frames[1], &welcome),
+                     npi_encode_refuse(frames[2], 5),
+                     npi_encode_wait(frames[3], 50)};
+  (void) state;
+  for (int i = 0; i < 4; i++) {
+    size_t length = 0;
+    for (size_t have = 0; have < sizes[i];) {
+      size_t room = npi_answer_room(guarded(frames[i], have), have);
+      CHECK(room > 0 && have + room <= sizes[i]);
+      have += room;
+      CHECK_STATUS(0, npi_shake_length(frames[i], have, ANSWERS, &length));
+    }
+    CHECK_SIZE(sizes[i], length);
+  }
+}
+
+static void team_frames_round_trip_and_are_checked(void** state) {
+  uint8_t bytes[NPI_TEAM_BYTES];
+  npi_team_frame back;
+  (void) state;
+  for (unsigned type = 0; type < 256; type++) {
+    npi_team_frame frame = {(npi_frame) type, 0x80706050, 0xF0E0D0C0};
+    bool valid = type >= NPI_FRAME_JOINED && type <= NPI_FRAME_TAKE;
+    CHECK_SIZE(sizeof bytes, npi_encode_team(bytes, &frame));
+    CHECK_STATUS(valid ? 0 : UV_EPROTO,
+                 npi_decode_team(guarded(bytes, sizeof bytes), &back));
+    if (!valid) continue;
+    CHECK(back.frame == frame.frame && back.a == frame.a && back.b == frame.b);
+    for (size_t at = 1; at < 8; at++) {
+      bytes[at] ^= 1;
+      CHECK_STATUS(UV_EPROTO, npi_decode_team(bytes, &back));
+      bytes[at] ^= 1;
+    }
   }
 }
 
@@ -668,7 +776,7 @@ static void fuzz_handshake(void** state) {
   enum { ROUNDS = 200000 };
   test_chance chance = chance_seeded(43);
   npi_hello hello = a_hello("SOME NAME");
-  npi_welcome welcome = {1, 1, 0, 1, 2, 3, 4, 5, 6};
+  npi_welcome welcome = {1, 1, 0, 1, 2, 3, 4, 5, 6, false, 0, false};
   (void) state;
   for (int i = 0; i < ROUNDS; i++) {
     uint8_t bytes[NPI_HELLO_BYTES_MAX] = {0};
@@ -676,8 +784,7 @@ static void fuzz_handshake(void** state) {
     size_t size = kind == 0   ? npi_encode_hello(bytes, &hello)
                   : kind == 1 ? npi_encode_welcome(bytes, &welcome)
                               : npi_encode_refuse(bytes, 5);
-    npi_frame one = kind == 0 ? NPI_FRAME_HELLO : NPI_FRAME_WELCOME;
-    npi_frame other = kind == 0 ? NPI_FRAME_HELLO : NPI_FRAME_REFUSE;
+    unsigned frames = kind == 0 ? HELLOS : ANSWERS;
     mutate(&chance, bytes, size);
     size_t have = chance_below(&chance, sizeof bytes + 1);
     const uint8_t* in = guarded(bytes, have);
@@ -687,10 +794,13 @@ static void fuzz_handshake(void** state) {
       npi_welcome welcome;
       uint32_t code;
     } out;
-    if (npi_shake_length(in, have, one, other, &length) != 0) continue;
+    if (npi_shake_length(in, have, frames, &length) != 0) continue;
     if (length == 0 || length > have) continue;
     in = guarded(bytes, length);
-    if (in[0] == NPI_FRAME_HELLO) npi_decode_hello(in, length, &out.hello);
+    if (in[0] == NPI_FRAME_HELLO || in[0] == NPI_FRAME_JOIN)
+      npi_decode_hello(in, length, &out.hello);
+    if (in[0] == NPI_FRAME_STATUS) npi_decode_status(in, length, &out.welcome);
+    if (in[0] == NPI_FRAME_WAIT) npi_decode_wait(in, length, &out.code);
     if (in[0] == NPI_FRAME_WELCOME)
       npi_decode_welcome(in, length, &out.welcome);
     if (in[0] == NPI_FRAME_REFUSE) npi_decode_refuse(in, length, &out.code);
@@ -704,6 +814,7 @@ int main(int argc, char** argv) {
   static const struct CMUnitTest tests[] = {
       CODEC_TEST(messages_split_anywhere),
       CODEC_TEST(counts_between_the_frames_of_a_message),
+      CODEC_TEST(last_frames_split_anywhere),
       CODEC_TEST(bytes_split_anywhere),
       CODEC_TEST(the_biggest_frames),
       CODEC_TEST(payload_is_told_before_it_comes),
@@ -717,6 +828,10 @@ int main(int argc, char** argv) {
       CODEC_TEST(lengths_of_the_handshake),
       CODEC_TEST(welcome_round_trips_and_is_checked),
       CODEC_TEST(refuse_round_trips_and_is_checked),
+      CODEC_TEST(status_round_trips_and_is_checked),
+      CODEC_TEST(wait_round_trips_and_is_checked),
+      CODEC_TEST(an_answer_is_read_to_its_end),
+      CODEC_TEST(team_frames_round_trip_and_are_checked),
       CODEC_TEST(fuzz_frames),
       CODEC_TEST(fuzz_handshake),
   };

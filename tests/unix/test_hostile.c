@@ -5,10 +5,11 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "unix/raw_peer.h"
+#include "unix/raw_link.h"
 
-#define QUOTA 65536u
+#define QUOTA RAW_QUOTA
 #define MIB ((size_t) 1024 * 1024)
 #define MESSAGE_MAX 0x1000000u
 
@@ -53,8 +54,6 @@ static const wrong_bytes wrong_hellos[] = {
     WRONG("WELCOME to a server", "\x02\x00\x00\x00\x20\x00\x00\x00"),
     WRONG("another magic",
           HELLO_HEAD "NPIQ\x01\x00\x03\x00" HELLO_WAIT_PID HELLO_MAX "A"),
-    WRONG("access 0",
-          HELLO_HEAD "NPIP\x01\x00\x00\x00" HELLO_WAIT_PID HELLO_MAX "A"),
     WRONG("access 4",
           HELLO_HEAD "NPIP\x01\x00\x04\x00" HELLO_WAIT_PID HELLO_MAX "A"),
     WRONG("a byte that is not zero",
@@ -175,7 +174,10 @@ static void answer_means(world* w, const char* bytes, size_t size, int status) {
   raw_frame hello = raw_next(&raw);
   raw_frame_free(&hello);
   raw_send(&raw, bytes, size);
-  if (status == UV_ENOENT) raw_close(&raw);
+  if (status == UV_ENOENT) { /* it tries again, and nobody is there */
+    CHECK(unlink(path) == 0);
+    raw_close(&raw);
+  }
   RAW_UNTIL(&raw, end->connects > 0);
   CHECK_STATUS(status, end->connect_status);
   raw_close(&raw);
@@ -268,7 +270,10 @@ static void victim_ends(world* w, victim* v, int status) {
 
 static const wrong_bytes wrong_frames[] = {
     WRONG("type 0", "\x00\x00\x00\x00\x00\x00\x00\x00"),
-    WRONG("type 7", "\x07\x00\x00\x00\x00\x00\x00\x00"),
+    WRONG("type 9", "\x09\x00\x00\x00\x28\x00\x00\x00"),
+    WRONG("DISCONNECT to a server", "\x07\x00\x00\x00\x00\x00\x00\x00"),
+    WRONG("WITHDRAW of bytes never sent", COUNT_HEAD("\x08") ONE8 ONE8),
+    WRONG("a short WITHDRAW", "\x08\x00\x00\x00\x08\x00\x00\x00"),
     WRONG("HELLO again", HELLO_HEAD),
     WRONG("a huge length", "\x04\x03\x00\x00\xff\xff\xff\xff"),
     WRONG("a chunk too long", "\x04\x03\x00\x00\x01\x00\x04\x00"),
@@ -330,6 +335,31 @@ static void ho_data_against_the_direction(void** state) {
   task = write_begin(task->end, "hello", 5);
   CHECK_STATUS(UV_EPROTO, task_outcome(task));
   raw_close(&raw);
+}
+
+/* A client may be thrown out, but not with more than a head. */
+static void ho_disconnect_with_a_body(void** state) {
+  raw_link link = link_to_client(*state, NPIPE_MESSAGE);
+  raw_send_head(&link.raw, RAW_DISCONNECT, 0, 1);
+  EXPECT_STATUS(link.end, 10, UV_EPROTO);
+  raw_expect_end(&link.raw);
+  link_close(*state, &link);
+}
+
+/* What comes behind the last words is not looked at. */
+static void ho_data_behind_the_end(void** state) {
+  raw_link link = link_to_client(*state, NPIPE_MESSAGE);
+  raw_send_head(&link.raw, RAW_DISCONNECT, 0, 0);
+  raw_send_message(&link.raw, "hello", 5);
+  EXPECT_STATUS(link.end, 10, UV_ECONNABORTED);
+  link_close(*state, &link);
+  link = link_to_client(*state, NPIPE_MESSAGE);
+  raw_send_message(&link.raw, "one", 3);
+  raw_send_count(&link.raw, RAW_WITHDRAW, 3, 1);
+  raw_send_message(&link.raw, "two", 3);
+  EXPECT_TEXT(link.end, 10, "one", 0);
+  EXPECT_STATUS(link.end, 10, UV_EOF);
+  link_close(*state, &link);
 }
 
 static void ho_consumed_goes_back(void** state) {
@@ -475,6 +505,8 @@ int main(int argc, char** argv) {
       TEST(ho_frames),
       TEST(ho_frames_on_a_byte_pipe),
       TEST(ho_data_against_the_direction),
+      TEST(ho_disconnect_with_a_body),
+      TEST(ho_data_behind_the_end),
       TEST(ho_consumed_goes_back),
       TEST(ho_messages_beyond_the_quota),
       TEST(ho_too_many_messages),

@@ -408,6 +408,198 @@ static void room_may_be_left_unused(void** state) {
   check_empty(&q);
 }
 
+/* ------------------------------------------------- lending */
+
+/* What is lent stays readable, whatever happens to the queue meanwhile. */
+static void lent_run(bool messages, size_t size, size_t take, bool clear) {
+  static uint8_t bytes[50000];
+  const uint8_t* data;
+  size_t front;
+  npi_rxq q;
+  npi_rxq_init(&q, messages);
+  pattern_fill(bytes, sizeof bytes, 1);
+  for (int i = 0; i < 3; i++)
+    CHECK_STATUS(0, messages ? npi_rxq_push_piece(&q, bytes, size, true, true,
+                                                  (uint32_t) size)
+                             : npi_rxq_push_bytes(&q, bytes, size));
+  CHECK(npi_rxq_front(&q, &data, &front));
+  CHECK(npi_rxq_lend(&q, take) == (messages && take == size));
+  CHECK_SIZE(3 * size - take, q.bytes);
+  if (clear) {
+    npi_rxq_clear(&q);
+    CHECK_SIZE(0, q.bytes);
+  } else {
+    CHECK_STATUS(0, messages ? npi_rxq_push_piece(&q, bytes, size, true, true,
+                                                  (uint32_t) size)
+                             : npi_rxq_push_bytes(&q, bytes, size));
+  }
+  CHECK(pattern_holds(data, take, 1, 0));
+  npi_rxq_release(&q);
+  npi_rxq_release(&q); /* nothing is lent any more */
+  if (clear) CHECK(q.head == NULL && q.tail == NULL);
+  if (clear) CHECK_SIZE(0, memory.outstanding);
+  npi_rxq_clear(&q);
+  CHECK_SIZE(0, memory.outstanding);
+}
+
+static void lent_memory_stays(void** state) {
+  (void) state;
+  for (int way = 0; way < 4; way++) {
+    lent_run(way & 1, 10, 10, way & 2);
+    lent_run(way & 1, 10, 4, way & 2);
+    lent_run(way & 1, 50000, 50000, way & 2);
+    lent_run(way & 1, 50000, 1, way & 2);
+  }
+  lent_run(true, 0, 0, true);
+  lent_run(true, 0, 0, false);
+}
+
+/* ------------------------------------------------- copying */
+
+static void a_copy_takes_nothing(void** state) {
+  static uint8_t bytes[50000], copy[200000];
+  npi_rxq q;
+  (void) state;
+  pattern_fill(bytes, sizeof bytes, 1);
+  npi_rxq_init(&q, false);
+  CHECK_SIZE(0, npi_rxq_copy(&q, copy, sizeof copy));
+  size_t all = 0;
+  for (size_t size = 1; all + size < sizeof copy; size = size * 3 + 1) {
+    if (size > sizeof bytes) size = sizeof bytes;
+    pattern_fill_from(bytes, size, 2, all);
+    CHECK_STATUS(0, npi_rxq_push_bytes(&q, bytes, size));
+    all += size;
+  }
+  for (size_t size = 0; size <= all + 1; size += 7001) {
+    size_t want = size < all ? size : all;
+    CHECK_SIZE(want, npi_rxq_copy(&q, copy, size));
+    CHECK(pattern_holds(copy, want, 2, 0));
+  }
+  npi_rxq_drop(&q, 1);
+  CHECK_SIZE(all - 1, npi_rxq_copy(&q, copy, sizeof copy));
+  CHECK(pattern_holds(copy, all - 1, 2, 1));
+  CHECK_SIZE(all - 1, q.bytes);
+  npi_rxq_clear(&q);
+}
+
+/* PK1: never more than the first message. */
+static void a_copy_of_messages_is_of_the_first(void** state) {
+  uint8_t copy[100];
+  const uint8_t* data;
+  size_t size;
+  npi_rxq q;
+  (void) state;
+  npi_rxq_init(&q, true);
+  CHECK_STATUS(
+      0, npi_rxq_push_piece(&q, (const uint8_t*) "hello", 5, true, true, 5));
+  CHECK_STATUS(
+      0, npi_rxq_push_piece(&q, (const uint8_t*) "world", 5, true, true, 5));
+  CHECK_SIZE(5, npi_rxq_copy(&q, copy, sizeof copy));
+  CHECK(memcmp(copy, "hello", 5) == 0);
+  CHECK_SIZE(2, npi_rxq_copy(&q, copy, 2));
+  CHECK(npi_rxq_front(&q, &data, &size));
+  npi_rxq_drop(&q, 3);
+  CHECK_SIZE(2, npi_rxq_copy(&q, copy, sizeof copy));
+  CHECK(memcmp(copy, "lo", 2) == 0);
+  CHECK_SIZE(2, q.message_count);
+  npi_rxq_clear(&q);
+}
+
+/* ------------------------------------------------- cutting */
+
+enum { CUT_MESSAGES = 40 };
+
+static size_t cut_size(uint32_t seed, unsigned i) {
+  test_chance chance = chance_seeded(seed * 100 + i + 1);
+  switch (chance_below(&chance, 4)) {
+    case 0: return 0;
+    case 1: return chance_below(&chance, 10);
+    case 2: return chance_below(&chance, 9000);
+    default: return 16384 + chance_below(&chance, 20000);
+  }
+}
+
+static void cut_fill(npi_rxq* q, uint32_t seed) {
+  static uint8_t bytes[40000];
+  npi_rxq_init(q, true);
+  for (unsigned i = 0; i < CUT_MESSAGES; i++) {
+    size_t size = cut_size(seed, i);
+    pattern_fill(bytes, size, i);
+    CHECK_STATUS(
+        0, npi_rxq_push_piece(q, bytes, size, true, true, (uint32_t) size));
+  }
+  pattern_fill(bytes, 100, 99); /* and one that is arriving */
+  CHECK_STATUS(0, npi_rxq_push_piece(q, bytes, 100, true, false, 200));
+}
+
+/* Reads `read` messages, looks at the front, takes one byte of it if `begun`,
+ * keeps `keep` messages. */
+static void cut_run(uint32_t seed, unsigned read, bool begun, unsigned keep) {
+  const uint8_t* data;
+  size_t size;
+  npi_rxq q;
+  cut_fill(&q, seed);
+  for (unsigned i = 0; i < read; i++) {
+    CHECK(npi_rxq_front(&q, &data, &size));
+    CHECK(npi_rxq_drop(&q, size));
+  }
+  size_t skip = 0;
+  if (begun && npi_rxq_front(&q, &data, &size) && size > 1) {
+    CHECK(!npi_rxq_drop(&q, 1));
+    skip = 1;
+  }
+  npi_rxq_cut(&q, keep);
+  CHECK(q.part == NULL);
+  unsigned left = CUT_MESSAGES - read < keep ? CUT_MESSAGES - read : keep;
+  CHECK_SIZE(left, q.message_count);
+  CHECK_STATUS(
+      0, npi_rxq_push_piece(&q, (const uint8_t*) "new", 3, true, true, 3));
+  for (unsigned i = read; i < read + left; i++, skip = 0) {
+    CHECK(npi_rxq_front(&q, &data, &size));
+    CHECK_SIZE(cut_size(seed, i) - skip, size);
+    CHECK(pattern_holds(data, size, i, skip));
+    CHECK(npi_rxq_drop(&q, size));
+  }
+  CHECK_SIZE(3, q.bytes); /* the new one stands behind what was kept */
+  CHECK(npi_rxq_front(&q, &data, &size));
+  CHECK(size == 3 && memcmp(data, "new", 3) == 0);
+  CHECK(npi_rxq_drop(&q, size));
+  check_empty(&q);
+}
+
+static void messages_are_cut_off_anywhere(void** state) {
+  (void) state;
+  for (uint32_t seed = 0; seed < 5; seed++)
+    for (unsigned read = 0; read < CUT_MESSAGES; read += 1 + seed % 3)
+      for (unsigned keep = 0; keep <= CUT_MESSAGES - read + 1; keep++)
+        cut_run(seed, read, keep % 2, keep);
+}
+
+static void bytes_are_cut_off_anywhere(void** state) {
+  enum { ALL = 60000 };
+  static uint8_t bytes[ALL];
+  const uint8_t* data;
+  size_t size;
+  (void) state;
+  pattern_fill(bytes, ALL, 1);
+  for (size_t keep = 0; keep <= ALL + 300; keep += 271) {
+    npi_rxq q;
+    npi_rxq_init(&q, false);
+    for (size_t at = 0; at < ALL; at += 1500)
+      CHECK_STATUS(0, npi_rxq_push_bytes(&q, bytes + at, 1500));
+    npi_rxq_drop(&q, 10);
+    npi_rxq_cut(&q, keep);
+    size_t left = keep < ALL - 10 ? keep : ALL - 10;
+    CHECK_SIZE(left, q.bytes);
+    for (size_t at = 0; at < left; at += size) {
+      CHECK(npi_rxq_front(&q, &data, &size));
+      CHECK(size <= left - at && pattern_holds(data, size, 1, at + 10));
+      npi_rxq_drop(&q, size);
+    }
+    check_empty(&q);
+  }
+}
+
 #define RXQ_TEST(function) \
   cmocka_unit_test_setup_teardown(function, memory_begin, memory_end)
 
@@ -423,6 +615,11 @@ int main(int argc, char** argv) {
       RXQ_TEST(room_is_there_only_for_a_part),
       RXQ_TEST(room_follows_data_not_promises),
       RXQ_TEST(room_may_be_left_unused),
+      RXQ_TEST(lent_memory_stays),
+      RXQ_TEST(a_copy_takes_nothing),
+      RXQ_TEST(a_copy_of_messages_is_of_the_first),
+      RXQ_TEST(messages_are_cut_off_anywhere),
+      RXQ_TEST(bytes_are_cut_off_anywhere),
   };
   return harness_main(argc, argv, "rxq", tests, HARNESS_COUNT(tests), NULL);
 }

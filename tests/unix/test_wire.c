@@ -2,54 +2,17 @@
  * npipe with a peer that was written from docs/wire-format.md alone, in both
  * roles. What a peer must not do is in test_hostile.c.
  */
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "unix/raw_peer.h"
+#include "unix/raw_link.h"
 
-#define QUOTA 65536u
+#define QUOTA RAW_QUOTA
 #define MIB ((size_t) 1024 * 1024)
 
 static const size_t sizes[] = {0, 5, 65536, MIB};
-
-typedef struct raw_link {
-  test_host* host; /* NULL: npipe is the client */
-  test_end* end;   /* npipe's */
-  int listener;    /* -1: npipe is the server */
-  raw_peer raw;
-} raw_link;
-
-static raw_link link_to_server(world* w, npipe_type type) {
-  raw_link link = {.listener = -1};
-  link.host = host_open_type(w, type);
-  link.raw = raw_open(w);
-  link.end = host_accept(link.host);
-  return link;
-}
-
-static raw_link link_to_client(world* w, npipe_type type) {
-  char path[RAW_PATH_BYTES];
-  raw_path(w, path);
-  raw_link link = {.listener = raw_listen_fd(path, 0)};
-  CHECK(link.listener >= 0);
-  link.end = end_connect(w, w->name, CONNECT_MS, NULL);
-  link.raw = raw_accept_open(w, link.listener, (unsigned) type, QUOTA);
-  RAW_UNTIL(&link.raw, link.end->connects > 0);
-  CHECK_STATUS(0, link.end->connect_status);
-  return link;
-}
-
-static void link_close(world* w, raw_link* link) {
-  raw_close(&link->raw);
-  if (link->listener < 0) return;
-  raw_peer listener = raw_of(w, link->listener);
-  raw_close(&listener);
-  char path[RAW_PATH_BYTES];
-  raw_path(w, path);
-  uv_fs_t request;
-  uv_fs_unlink(NULL, &request, path, NULL);
-  uv_fs_req_cleanup(&request);
-}
 
 /* ------------------------------------------------- messages */
 
@@ -327,9 +290,104 @@ static void wf_busy_and_waiting(void** state) {
   raw = raw_connect(w);
   hello.wait_ms = 0xFFFFFFFE;
   raw_send_hello(&raw, &hello);
+  raw_frame wait = raw_next(&raw);
+  CHECK_SIZE(RAW_WAIT, wait.type);
+  CHECK_SIZE(8, wait.length);
+  CHECK_SIZE(80, raw_get(wait.body, 8));
+  raw_frame_free(&wait);
   CHECK_SIZE(121, raw_refusal(&raw));
   raw_close(&raw);
   raw_close(&first);
+}
+
+/* What a question (access 0) is answered. */
+static unsigned status_flags(raw_peer* raw) {
+  raw_frame status = raw_next(raw);
+  CHECK_SIZE(RAW_STATUS, status.type);
+  CHECK_SIZE(40, status.length);
+  CHECK_SIZE(1, raw_get(status.body, 2));
+  CHECK_SIZE(2, raw_get(status.body + 16, 4)); /* max_instances */
+  unsigned instances = (unsigned) raw_get(status.body + 32, 4);
+  unsigned flags = (unsigned) raw_get(status.body + 36, 4);
+  raw_frame_free(&status);
+  raw_expect_end(raw);
+  return instances * 16 + flags;
+}
+
+static raw_peer ask(world* w, uint32_t wait_ms) {
+  raw_peer raw = raw_connect(w);
+  raw_hello hello = raw_good_hello(w);
+  hello.access = 0;
+  hello.wait_ms = wait_ms;
+  raw_send_hello(&raw, &hello);
+  return raw;
+}
+
+static void wf_questions(void** state) {
+  world* w = *state;
+  npipe_server_options options = {.max_instances = 2, .default_wait_ms = 80};
+  test_host* host = host_open(w, &options);
+  raw_peer first = raw_open(w);
+  test_end* end = host_accept(host);
+  raw_peer raw = ask(w, 0xFFFFFFFF); /* at once: an instance listens */
+  CHECK_SIZE(0x11, status_flags(&raw));
+  raw_close(&raw);
+  raw_peer second = raw_open(w);
+  raw = ask(w, 0);
+  CHECK_SIZE(0x20, status_flags(&raw));
+  raw_close(&raw);
+  raw = ask(w, 0xFFFFFFFE);
+  raw_frame wait = raw_next(&raw);
+  CHECK_SIZE(RAW_WAIT, wait.type);
+  raw_frame_free(&wait);
+  CHECK_SIZE(121, raw_refusal(&raw));
+  raw_close(&raw);
+  raw_peer many[3]; /* all are answered, nothing is taken */
+  for (int i = 0; i < 3; i++) many[i] = ask(w, 0xFFFFFFFF);
+  world_settle(w);
+  raw_close(&first); /* the instance is still in use */
+  world_settle(w);
+  for (int i = 0; i < 3; i++) raw_turn(&many[i]);
+  for (int i = 0; i < 3; i++) CHECK_SIZE(0, many[i].in_size);
+  end_shut(end);
+  for (int i = 0; i < 3; i++) {
+    CHECK_SIZE(0x11, status_flags(&many[i]));
+    raw_close(&many[i]);
+  }
+  raw_close(&second);
+}
+
+/* A socket that ends before the answer is no answer: it begins again. */
+static void wf_lost_before_the_answer(void** state) {
+  world* w = *state;
+  char path[RAW_PATH_BYTES];
+  raw_path(w, path);
+  raw_peer listener = raw_of(w, raw_listen_fd(path, 0));
+  test_end* end = end_connect(w, w->name, 0, NULL);
+  for (int i = 0; i < 5; i++) {
+    raw_peer lost = raw_accept(w, listener.fd);
+    if (i % 2 == 1) raw_send_head(&lost, RAW_WELCOME, 0, 32);
+    raw_turn(&lost);
+    raw_close(&lost);
+  }
+  raw_peer raw = raw_accept_open(w, listener.fd, NPIPE_MESSAGE, 65536);
+  RAW_UNTIL(&raw, end->connects > 0);
+  CHECK_STATUS(0, end->connect_status);
+  raw_close(&raw);
+  end = end_connect(w, w->name, 0, NULL); /* but not for ever */
+  unsigned losses = 0;
+  while (end->connects == 0) {
+    struct pollfd wait = {.fd = listener.fd, .events = POLLIN};
+    raw_turn(&(raw_peer){.world = w, .fd = -1});
+    if (poll(&wait, 1, 0) != 1) continue;
+    raw_peer lost = raw_accept(w, listener.fd);
+    raw_close(&lost);
+    losses++;
+  }
+  CHECK_STATUS(UV_ENOENT, end->connect_status);
+  CHECK(losses >= 3 && losses <= 16);
+  raw_close(&listener);
+  CHECK(unlink(path) == 0);
 }
 
 static void wf_directions(void** state) {
@@ -395,6 +453,8 @@ int main(int argc, char** argv) {
       TEST(wf_example),
       TEST(wf_byte_by_byte),
       TEST(wf_busy_and_waiting),
+      TEST(wf_questions),
+      TEST(wf_lost_before_the_answer),
       TEST(wf_directions),
       TEST(wf_refusals),
   };

@@ -333,6 +333,35 @@ void raw_expect_end(raw_peer* raw) {
   CHECK_SIZE(0, raw->in_size);
 }
 
+/* The next frame but for DATA and ASK. */
+static raw_frame raw_next_last(raw_peer* raw) {
+  for (;;) {
+    raw_frame frame = raw_next(raw);
+    if (frame.type != RAW_DATA && frame.type != RAW_ASK) return frame;
+    raw_frame_free(&frame);
+  }
+}
+
+void raw_expect_disconnect(raw_peer* raw) {
+  raw_frame frame = raw_next_last(raw);
+  CHECK_SIZE(RAW_DISCONNECT, frame.type);
+  CHECK_SIZE(0, frame.flags);
+  CHECK_SIZE(0, frame.length);
+  raw_frame_free(&frame);
+  raw_expect_end(raw);
+}
+
+void raw_expect_withdraw(raw_peer* raw, uint64_t bytes, uint64_t messages) {
+  raw_frame frame = raw_next_last(raw);
+  CHECK_SIZE(RAW_WITHDRAW, frame.type);
+  CHECK_SIZE(0, frame.flags);
+  CHECK_SIZE(16, frame.length);
+  CHECK_SIZE(bytes, raw_get(frame.body, 8));
+  CHECK_SIZE(messages, raw_get(frame.body + 8, 8));
+  raw_frame_free(&frame);
+  raw_expect_end(raw);
+}
+
 /* One part of a message at *have of size bytes; its payload. */
 static size_t raw_part(const raw_frame* frame, size_t have, size_t size,
                        uint32_t seed) {

@@ -20,7 +20,11 @@ enum raw_type {
   RAW_REFUSE = 3,
   RAW_DATA = 4,
   RAW_CONSUMED = 5,
-  RAW_ASK = 6
+  RAW_ASK = 6,
+  RAW_DISCONNECT = 7,
+  RAW_WITHDRAW = 8,
+  RAW_STATUS = 9,
+  RAW_WAIT = 10
 };
 
 enum { RAW_MIDDLE = 0, RAW_FIRST = 1, RAW_LAST = 2, RAW_WHOLE = 3 };
@@ -116,6 +120,10 @@ void raw_frame_free(raw_frame* frame);
 raw_frame raw_next_of(raw_peer* raw, unsigned type);
 /* Waits for a REFUSE and the end behind it; its code. */
 unsigned raw_refusal(raw_peer* raw);
+/* Waits for a DISCONNECT, DATA and ASK may come before it, and the end. */
+void raw_expect_disconnect(raw_peer* raw);
+/* Waits for a WITHDRAW with these numbers, the same, and the end. */
+void raw_expect_withdraw(raw_peer* raw, uint64_t bytes, uint64_t messages);
 /* Waits for the end; no frame may come before it. */
 void raw_expect_end(raw_peer* raw);
 /* Waits for a whole message; checks its frames and the pattern. */
