@@ -18,6 +18,9 @@
  * the next read of either form. A cancelled read that had brought data is
  * finished with it instead.
  *
+ * A transaction is a read in message mode, but TransactNamedPipe() stands in
+ * for its ReadFile() and sends the request as well (transact.c).
+ *
  * A read of 0 bytes consumes nothing. Some systems take an empty message with
  * it (RD9); then the empty message is held.
  */
@@ -78,6 +81,27 @@ static DWORD read_take_back(npi_win_conn* conn) {
   return read_reap(conn);
 }
 
+static bool read_transacts(const npi_reader* reader) {
+  return reader->op != NULL && reader->op->kind == NPI_OP_TRANSACT;
+}
+
+/* Its buffer is the buffer at work. */
+static void read_op_set(npi_reader* reader, npi_op* op) {
+  reader->op = op;
+  reader->data = op->u.read.size > 0 ? op->u.read.data : reader->small;
+  reader->size = op->u.read.size;
+  reader->got = 0;
+}
+
+static DWORD read_call(npi_win_conn* conn, DWORD room, OVERLAPPED* overlapped) {
+  npi_reader* reader = &conn->reader;
+  char* to = reader->data + reader->got;
+  if (read_transacts(reader))
+    return npi_transact_call(conn, reader->op, to, room, overlapped);
+  return ReadFile(conn->handle, to, room, NULL, overlapped) ? ERROR_SUCCESS
+                                                            : GetLastError();
+}
+
 /* Reads on behind what is there. PENDING or TOOK. */
 static read_state read_issue(npi_win_conn* conn, DWORD* error) {
   npi_reader* reader = &conn->reader;
@@ -86,9 +110,7 @@ static read_state read_issue(npi_win_conn* conn, DWORD* error) {
   *error = ERROR_NOT_ENOUGH_MEMORY;
   if (npi_wait_open(&reader->wait, &conn->wake) != 0) return READ_TOOK;
   OVERLAPPED* overlapped = npi_wait_begin(&reader->wait);
-  bool done = ReadFile(conn->handle, reader->data + reader->got, (DWORD) room,
-                       NULL, overlapped) != FALSE;
-  *error = done ? ERROR_SUCCESS : GetLastError();
+  *error = read_call(conn, (DWORD) room, overlapped);
   if (*error == ERROR_IO_PENDING) {
     reader->pending = true;
     npi_wait_arm(&reader->wait, 0);
@@ -116,7 +138,8 @@ static void read_fill(npi_win_conn* conn, DWORD* error) {
 /* Nothing more can be read. */
 static void read_over(npi_win_conn* conn, int code, DWORD error) {
   npi_fail(code, (int) error, "read: %s", npipe_strerror(code));
-  npi_read_ended(&conn->base, code);
+  if (code == UV_ECONNABORTED) npi_conn_lost(conn);
+  npi_read_ended(&conn->base, code); /* nothing if it is known by now */
 }
 
 /* At the first part of a message: is all of it within the limit? If not, reads
@@ -157,11 +180,32 @@ static void read_probe_done(npi_win_conn* conn, DWORD error) {
                 more && read_in_messages(conn) ? NPIPE_MORE : 0);
 }
 
+DWORD npi_read_transact(npi_win_conn* conn, npi_op* op) {
+  npi_reader* reader = &conn->reader;
+  DWORD error;
+  reader->merge = false;
+  read_op_set(reader, op);
+  if (read_issue(conn, &error) == READ_PENDING) return ERROR_SUCCESS;
+  if (!read_is_data(error)) {
+    reader->op = NULL;
+    return error;
+  }
+  reader->got = 0; /* the reply is here; it is taken in its turn */
+  reader->pending = true;
+  npi_wait_arm(&reader->wait, 0);
+  return ERROR_SUCCESS;
+}
+
 static void read_op_took(npi_win_conn* conn, DWORD error) {
   npi_reader* reader = &conn->reader;
-  bool probe = reader->op->u.read.size == 0;
+  bool transacts = read_transacts(reader);
+  bool probe = reader->op->u.read.size == 0 && !transacts;
   if (!probe && reader->merge) read_fill(conn, &error);
-  if (!read_is_data(error))
+  if (transacts && error == ERROR_PIPE_BUSY)
+    npi_read_abort(&conn->base, reader->op, UV_EBUSY);
+  else if (transacts && error == ERROR_BAD_PIPE)
+    npi_read_abort(&conn->base, reader->op, UV_EPIPE);
+  else if (!read_is_data(error))
     read_over(conn, npi_win_read_error(error), error);
   else if (probe)
     read_probe_done(conn, error);
@@ -199,12 +243,12 @@ static read_state read_op_begin_held(npi_win_conn* conn, DWORD* error) {
 static read_state read_op_begin(npi_win_conn* conn, DWORD* error) {
   npi_reader* reader = &conn->reader;
   npi_op* op = reader->op;
+  if (op->kind == NPI_OP_TRANSACT && !npi_transact_ready(conn, op))
+    return READ_PENDING;
   reader->merge = !read_in_messages(conn) &&
                   (reader->held || conn->base.type == NPIPE_MESSAGE);
   if (reader->held) return read_op_begin_held(conn, error);
-  reader->data = op->u.read.size > 0 ? op->u.read.data : reader->small;
-  reader->size = op->u.read.size;
-  reader->got = 0;
+  read_op_set(reader, op);
   return read_issue(conn, error);
 }
 
@@ -378,6 +422,7 @@ void npi_read_turn(npi_win_conn* conn) {
 int npi_os_read_cancel(npipe_conn* base, npi_op* op) {
   npi_win_conn* conn = (npi_win_conn*) base;
   npi_reader* reader = &conn->reader;
+  npi_transact_leave(conn, op);
   if (!reader->pending || reader->op != op) return 0;
   DWORD error = read_take_back(conn);
   if (read_is_data(error)) {
@@ -402,9 +447,22 @@ void npi_os_stream_stop(npipe_conn* base) {
 int npi_os_set_read_mode(npipe_conn* base, npipe_read_mode mode) {
   if (mode == NPIPE_READ_MESSAGES && base->type != NPIPE_MESSAGE)
     return npi_fail(UV_EINVAL, 0, "set read mode: not a message pipe");
+  if (!base->is_server && npi_os_state(base) == NPIPE_STATE_DISCONNECTED) {
+    npi_conn_lost((npi_win_conn*) base);
+    return npi_fail(UV_ECONNABORTED, ERROR_PIPE_NOT_CONNECTED,
+                    "set read mode: the server disconnected this pipe (IN3)");
+  }
   return 0; /* the system's mode stays: see above */
 }
 
 void npi_read_close(npi_win_conn* conn) {
   if (conn->reader.pending) read_take_back(conn);
+}
+
+void npi_read_reset(npi_win_conn* conn) {
+  npi_reader* reader = &conn->reader;
+  npi_read_close(conn);
+  reader->held = reader->held_more = reader->inside = reader->busy = false;
+  reader->got = 0;
+  reader->op = NULL;
 }

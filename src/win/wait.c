@@ -12,6 +12,8 @@
  *   - A waiter can fire for the operation before, if it is armed again within
  *     the moment in which the pool has seen the event and not yet acted (seen
  *     under Wine). So `fired` is believed only if the OVERLAPPED agrees.
+ *     It has to say "pending" from the start, for Wine's TransactNamedPipe()
+ * and ConnectNamedPipe() do not write that.
  *   - An event that was watched is closed only after it has fired once more
  *     (npi_wait_retire()). Wine's pool goes on for a moment with a list of
  *     handles that has the event in it, and if the number is in use again by
@@ -24,6 +26,8 @@
 #include <string.h>
 
 #include "win.h"
+
+#define WAIT_PENDING ((ULONG_PTR) 0x103) /* STATUS_PENDING */
 
 static void CALLBACK wait_on_signal(PTP_CALLBACK_INSTANCE instance,
                                     PVOID context, PTP_WAIT waiter,
@@ -51,6 +55,7 @@ int npi_wait_open(npi_wait* wait, uv_async_t* wake) {
 
 OVERLAPPED* npi_wait_begin(npi_wait* wait) {
   memset(&wait->overlapped, 0, sizeof wait->overlapped);
+  wait->overlapped.Internal = WAIT_PENDING;
   wait->overlapped.hEvent = (HANDLE) ((ULONG_PTR) wait->event | 1);
   return &wait->overlapped;
 }

@@ -1,66 +1,29 @@
 /*
  * Writing.
  *
- * One uv_write() is one WriteFile() and so one message (WR1). Order, quota and
- * pending writes are the system's. Several buffers are gathered here, not by
- * libuv, so that a lack of memory is an error of ours and not an abort.
+ * One write is one WriteFile() of our own and so one message (WR1). Several
+ * buffers are gathered first. A write within the quota ends at once. One beyond
+ * it is pending: its data and its OVERLAPPED belong to the system until the
+ * end. There is at most one such write; those behind it wait in `later`, in
+ * their order. So
+ *   - they can be withdrawn, as on Unix: the peer cannot have seen them;
+ *   - an empty message, which the system would take also beyond the quota, does
+ *     not overtake the fate of a write before it (WR6): if that one is lost by
+ *     a close, the peer must not take the empty message for the end of data
+ *     that it never saw;
+ *   - each write ends before the next begins, so callbacks come in order.
  *
- * npipe_try_write() has to know at once whether the system took the data, so
- * it is an overlapped WriteFile() of our own. If it is pending, its data
- * (op->u.write.owned) and its OVERLAPPED belong to the system until the end;
- * there is at most one, because the shared files allow none while a write is
- * pending.
+ * A write begins in the next turn, and counts as pending till then, also as on
+ * Unix. Also in `later`: the request of a transaction until its turn
+ * (transact.c), and writes behind a flush until that is in the system
+ * (flush.c).
  *
  * A pending write is never cancelled while the connection lives: if the peer
- * has read a part of it, the next message would be glued to that part.
- *
- * An empty message needs no quota, so the system takes it at once, also past
- * writes that are pending (WR6). If those are then lost by a close, the peer
- * would get the empty message without them, and take it for the end of data
- * that it never saw. So an empty message, and what follows it, is held back in
- * `later` until no write before it is pending.
+ * has read a part of it, the next message would be glued to that part (CN3).
  */
 #include <string.h>
 
 #include "win.h"
-
-/* The backend's part of an operation. */
-typedef struct write_os {
-  uv_write_t request;
-  bool pending; /* the system did not take it at once */
-} write_os;
-
-const size_t npi_os_op_size = sizeof(write_os);
-
-/* What a failed uv_write() means. libuv does not tell "the server disconnected
- * us" from "the peer has closed"; the system still does (ST4). */
-static int write_status(npi_win_conn* conn, int status) {
-  if (status >= 0) return 0;
-  if (conn->base.state == NPI_CONN_CLOSING) return UV_ECANCELED;
-  if (status != UV_EOF && status != UV_EPIPE && status != UV_EAGAIN)
-    return status;
-  DWORD flags;
-  if (!GetNamedPipeInfo(conn->handle, &flags, NULL, NULL, NULL) &&
-      GetLastError() == ERROR_PIPE_NOT_CONNECTED)
-    return UV_ECONNABORTED;
-  return UV_EPIPE;
-}
-
-static void write_drain(npi_win_conn* conn);
-
-static void write_on_done(uv_write_t* request, int status) {
-  npi_win_conn* conn = request->handle->data;
-  npi_op* op = npi_op_from_os(request); /* its first member */
-  if (((write_os*) npi_op_os(op))->pending) conn->writer.pending--;
-  status = write_status(conn, status);
-  /* Completions come in order, and a broken pipe stays broken. Wine reports
-   * success for the writes that were pending behind the one it failed. */
-  if (status == 0) status = conn->writer.end;
-  if (status == UV_EPIPE || status == UV_ECONNABORTED)
-    conn->writer.end = status;
-  npi_write_done(&conn->base, op, status);
-  write_drain(conn);
-}
 
 /* All of the operation's data as one buffer; false without memory. */
 static bool write_gather(npi_op* op, uv_buf_t* all) {
@@ -85,107 +48,130 @@ static bool write_gather(npi_op* op, uv_buf_t* all) {
   return true;
 }
 
+static void write_finish(npi_win_conn* conn, npi_op* op, DWORD error) {
+  int status = npi_win_write_error(error);
+  if (status != 0) npi_flush_fail(conn, op->id);
+  npi_write_done(&conn->base, op, status);
+  if (status == UV_ECONNABORTED) npi_conn_lost(conn);
+}
+
+/* The request of a transaction that was cancelled before its turn. The quota
+ * does not hold it back (TX3), which only a transaction can say: so one that is
+ * cancelled at once, for that leaves the request in the pipe (TX4). False: the
+ * system refused, because something is unread or a read is pending. */
+static bool write_request(npi_win_conn* conn, npi_op* op) {
+  npi_wait* wait = &conn->writer.wait;
+  char nothing[1];
+  if (!TransactNamedPipe(conn->handle, op->u.write.owned,
+                         (DWORD) op->u.write.bytes, nothing, 0, NULL,
+                         npi_wait_begin(wait))) {
+    DWORD error = GetLastError();
+    if (error == ERROR_IO_PENDING)
+      npi_wait_cancel(wait, conn->handle);
+    else if (error != ERROR_MORE_DATA)
+      return false;
+  }
+  npi_write_done(&conn->base, op, 0);
+  return true;
+}
+
 static void write_issue(npi_win_conn* conn, npi_op* op) {
+  npi_writer* writer = &conn->writer;
   uv_buf_t all;
-  if (!write_gather(op, &all)) {
+  if (npi_wait_open(&writer->wait, &conn->wake) != 0 ||
+      !write_gather(op, &all)) {
     npi_write_done(&conn->base, op, UV_ENOMEM);
     return;
   }
-  write_os* os = npi_op_os(op);
-  const uv_stream_t* queue = (uv_stream_t*) &conn->pipe;
-  size_t before = uv_stream_get_write_queue_size(queue);
-  int err = uv_write(&os->request, (uv_stream_t*) &conn->pipe, &all, 1,
-                     write_on_done);
-  if (err != 0) {
-    npi_write_done(&conn->base, op, write_status(conn, err));
-    return;
-  }
-  /* libuv counts the bytes of a write only if the system did not take it at
-   * once. (The sum is no use: newer ones also keep those of failed writes.) */
-  os->pending = uv_stream_get_write_queue_size(queue) != before;
-  if (os->pending) conn->writer.pending++;
-}
-
-static bool write_has_to_wait(const npi_win_conn* conn, const npi_op* op) {
-  const npi_writer* writer = &conn->writer;
-  return op->u.write.bytes == 0 && conn->base.type == NPIPE_MESSAGE &&
-         (writer->op != NULL || writer->pending > 0);
-}
-
-/* Sends on what was held back, as far as it need not wait any more. */
-static void write_drain(npi_win_conn* conn) {
-  npi_queue* later = &conn->writer.later;
-  while (conn->base.state == NPI_CONN_OPEN && later->head != NULL &&
-         !write_has_to_wait(conn, later->head))
-    write_issue(conn, npi_queue_pop(later));
-}
-
-void npi_os_write(npipe_conn* base, npi_op* op) {
-  npi_win_conn* conn = (npi_win_conn*) base;
-  npi_queue_push(&conn->writer.later, op);
-  write_drain(conn);
-}
-
-void npi_write_drop(npi_win_conn* conn) {
-  for (npi_op* op; (op = npi_queue_pop(&conn->writer.later)) != NULL;)
-    npi_write_done(&conn->base, op, UV_ECANCELED);
-}
-
-void npi_os_write_now(npipe_conn* base, npi_op* op) {
-  npi_win_conn* conn = (npi_win_conn*) base;
-  npi_writer* writer = &conn->writer;
-  uv_buf_t data = op->u.write.bufs[0];
-  int err = npi_wait_open(&writer->wait, &conn->wake);
-  if (err != 0) {
-    npi_write_done(base, op, err);
-    return;
-  }
-  if (WriteFile(conn->handle, data.base, data.len, NULL,
+  writer->issued++;
+  if (op->u.write.request && write_request(conn, op)) return;
+  if (WriteFile(conn->handle, all.base, all.len, NULL,
                 npi_wait_begin(&writer->wait))) {
-    npi_write_done(base, op, 0);
+    npi_write_done(&conn->base, op, 0);
     return;
   }
   DWORD error = GetLastError();
   if (error != ERROR_IO_PENDING) {
-    npi_write_done(base, op, npi_win_write_error(error));
+    write_finish(conn, op, error);
     return;
   }
   writer->op = op;
   npi_wait_arm(&writer->wait, 0);
 }
 
-/* The pending npipe_try_write() is over. */
-static void write_now_done(npi_win_conn* conn, int status) {
-  npi_op* op = conn->writer.op;
-  conn->writer.op = NULL;
-  npi_write_done(&conn->base, op, status);
-  write_drain(conn);
+static bool write_can_go(const npi_win_conn* conn) {
+  const npi_writer* writer = &conn->writer;
+  const npi_op* next = writer->later.head;
+  return conn->handle != NULL && writer->op == NULL && next != NULL &&
+         !npi_transact_sends(conn, next) && !npi_flush_holds(conn, next->id);
 }
 
-static void write_now_reap(npi_win_conn* conn) {
+void npi_write_drain(npi_win_conn* conn) {
+  while (write_can_go(conn))
+    write_issue(conn, npi_queue_pop(&conn->writer.later));
+}
+
+/* The pending write is over. */
+static void write_reap(npi_win_conn* conn) {
+  npi_writer* writer = &conn->writer;
+  npi_op* op = writer->op;
   size_t bytes;
-  DWORD error = npi_wait_result(&conn->writer.wait, conn->handle, &bytes);
-  write_now_done(conn, npi_win_write_error(error));
+  writer->op = NULL;
+  write_finish(conn, op, npi_wait_result(&writer->wait, conn->handle, &bytes));
 }
 
 void npi_write_turn(npi_win_conn* conn) {
   if (conn->writer.op != NULL && npi_wait_fired(&conn->writer.wait))
-    write_now_reap(conn);
+    write_reap(conn);
+  npi_write_drain(conn);
 }
 
-void npi_write_linger(npi_win_conn* conn) {
-  if (conn->writer.op != NULL) npi_wait_arm(&conn->writer.wait, NPI_LINGER_MS);
+void npi_os_write(npipe_conn* base, npi_op* op) {
+  npi_queue_push(&((npi_win_conn*) base)->writer.later, op);
+}
+
+void npi_os_write_now(npipe_conn* base, npi_op* op) {
+  npi_os_write(base, op);
+  npi_write_drain((npi_win_conn*) base);
+}
+
+int npi_os_write_cancel(npipe_conn* base, uint64_t id) {
+  npi_writer* writer = &((npi_win_conn*) base)->writer;
+  if (writer->op != NULL && writer->op->id == id) return UV_EBUSY;
+  npi_op* op = writer->later.head;
+  while (op != NULL && (op->id != id || op->u.write.request)) op = op->next;
+  if (op == NULL) return UV_ENOENT;
+  npi_queue_remove(&writer->later, op);
+  npi_write_done(base, op, UV_ECANCELED);
+  npi_conn_post(base); /* a flush or a transaction may have waited for it */
+  return 0;
+}
+
+/* ---- the end */
+
+void npi_write_cut(npi_win_conn* conn, int status) {
+  npi_writer* writer = &conn->writer;
+  npi_op* op = writer->op;
+  size_t bytes;
+  if (op != NULL) {
+    writer->op = NULL;
+    npi_wait_cancel(&writer->wait, conn->handle);
+    bool done = npi_wait_result(&writer->wait, conn->handle, &bytes) == 0;
+    npi_write_done(&conn->base, op, done ? 0 : status);
+  }
+  while ((op = npi_queue_pop(&writer->later)) != NULL)
+    npi_write_done(&conn->base, op, status);
 }
 
 bool npi_write_lingers(npi_win_conn* conn) {
-  npi_wait* wait = &conn->writer.wait;
-  if (conn->writer.op == NULL) return false;
-  if (npi_wait_over(wait)) {
-    write_now_reap(conn);
+  const npi_writer* writer = &conn->writer;
+  uint64_t now = uv_hrtime();
+  if (now >= conn->linger_end_ns) { /* before anything more is written */
+    npi_write_cut(conn, UV_ECANCELED);
     return false;
   }
-  if (!npi_wait_fired(wait)) return true;
-  npi_wait_cancel(wait, conn->handle); /* the time is over, and so is all */
-  write_now_done(conn, UV_ECANCELED);
-  return false;
+  npi_write_turn(conn);
+  if (writer->op == NULL && writer->later.head == NULL) return false;
+  npi_conn_tick(conn, (conn->linger_end_ns - now) / NPI_NS_PER_MS + 1);
+  return true;
 }

@@ -45,7 +45,7 @@ static void raw_begin(const char* program) {
 }
 
 /* A number from the arguments, at most max. */
-static unsigned long raw_number(const char* text, unsigned long max) {
+static inline unsigned long raw_number(const char* text, unsigned long max) {
   char* end;
   unsigned long value = strtoul(text, &end, 10);
   if (end == text || *end != '\0' || value > max) {

@@ -15,6 +15,14 @@ int os_serves_in_order(void) {
   return 0;
 }
 
+int os_flushes_by_thread(void) {
+  return 1;
+}
+
+int os_has_sddl(void) {
+  return 1;
+}
+
 int os_fork_holder(void) {
   return 0;
 }
