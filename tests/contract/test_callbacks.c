@@ -14,6 +14,24 @@ typedef struct everything {
   unsigned spare; /* servers and clients it may still make */
 } everything;
 
+static void call_looks_and_waits(everything* all, test_end* end) {
+  world* w = all->w;
+  int status;
+  npipe_peer peer;
+  (void) peek_status(end);
+  (void) info_status(end);
+  (void) peer_try(end, NPIPE_PEER_ALL, &peer);
+  test_task* task = flush_try(end, 0, &status);
+  flush_try(end, 50, &status);
+  if (task) (void) task_cancel(task);
+  listen_try(end, 0, &status);
+  task = transact_try(end, "t", 1, 4, 10, &status);
+  if (task) (void) task_cancel(task);
+  world_enter(w);
+  npipe_set_linger(end->conn, 100);
+  world_leave(w, 0);
+}
+
 static void call_everything_of_the_end(everything* all, test_end* end) {
   world* w = all->w;
   int status;
@@ -34,6 +52,7 @@ static void call_everything_of_the_end(everything* all, test_end* end) {
   test_task* read = read_try(end, 4, &status);
   if (read) (void) CALL(w, npipe_cancel(end->conn, read->op));
   (void) CALL(w, npipe_cancel(end->conn, 0));
+  call_looks_and_waits(all, end);
 }
 
 static void call_everything(everything* all, test_end* end) {
@@ -53,6 +72,10 @@ static void call_everything(everything* all, test_end* end) {
       world_violation(w, "no client can be made inside a callback");
     if (host) host_close(host);
     if (client) end_close(client);
+    int status;
+    test_ask* ask = wait_try(w, name, 0, NULL, &status);
+    call_try(w, name, 0, NULL, "c", 4, &status);
+    if (ask) ask_abort(ask);
     end_try(w, w->name, NPIPE_WAIT_FOREVER, NULL, &client);
   }
   if (end) call_everything_of_the_end(all, end);
@@ -190,8 +213,10 @@ static void close_all_inside_the_callback_of_a_write(void** state) {
   RUN_UNTIL(w, pair.client->closes && pair.server->closes && pair.host->closes);
   CHECK_STATUS(0, writes[0]->status);
   CHECK_STATUS(0, writes[1]->status);
-  for (int i = 2; i < 5; i++)
-    if (writes[i]->status != 0) CHECK_STATUS(UV_ECANCELED, writes[i]->status);
+  for (int i = 2; i < 5; i++) { /* they lingered for a peer that closes, too */
+    int status = writes[i]->status;
+    CHECK(status == 0 || status == UV_EPIPE || status == UV_ECANCELED);
+  }
 }
 
 static void close_all_inside_the_callback_of_a_read(void** state) {

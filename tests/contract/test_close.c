@@ -1,6 +1,6 @@
 /*
- * Closing: CL1, CL2, CL4 to CL6 and ST6. A process that dies is in
- * test_death.c.
+ * Closing: CL1, CL2, CL4 to CL6 and ST6. How long a close goes on with pending
+ * writes is in test_linger.c, a process that dies in test_death.c.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -256,7 +256,7 @@ static void cl5_pending_operations_of_the_closer_are_cancelled(void** state) {
     test_task* reads[2] = {read_begin(closer, 8), read_begin(closer, 0)};
     test_task* writes[2] = {write_pattern(closer, BIG, 1),
                             write_pattern(closer, 10, 2)};
-    end_shut(closer);
+    end_drop(closer);
     for (int k = 0; k < 2; k++) {
       CHECK_SIZE(1, reads[k]->calls);
       CHECK_SIZE(1, writes[k]->calls);
@@ -274,7 +274,7 @@ static void cl5_a_message_sent_in_part_vanishes(void** state) {
   test_pair pair = pair_of(w, NPIPE_MESSAGE);
   send_text(pair.client, "whole");
   test_task* write = write_pattern(pair.client, BIG, 1);
-  end_shut(pair.client);
+  end_drop(pair.client);
   CHECK_STATUS(UV_ECANCELED, write->status);
   test_stream* stream = stream_begin(pair.server, 0);
   RUN_UNTIL(w, stream->ends == 1);
@@ -292,7 +292,7 @@ static void cl5_a_message_arrives_whole_or_not_at_all(void** state) {
     test_stream* stream = stream_begin(pair.server, 0);
     test_task* write = write_pattern(pair.client, BIG, 1);
     for (int i = 0; i < turns; i++) uv_run(&w->loop, UV_RUN_NOWAIT);
-    end_shut(pair.client);
+    end_drop(pair.client);
     RUN_UNTIL(w, stream->ends == 1);
     CHECK_STATUS(UV_EOF, stream->end_status);
     CHECK_SIZE(stream->count, stream->pieces);
@@ -444,7 +444,9 @@ static void both_ends_close_in_one_turn(void** state) {
     }
     pair_shut(&pair);
     for (int k = 0; k < 4; k++) { /* a small one may be done already */
-      if (tasks[k]->status != 0) CHECK_STATUS(UV_ECANCELED, tasks[k]->status);
+      int status = tasks[k]->status;
+      if (k >= 2 && status == UV_EPIPE) continue; /* the other was first */
+      if (status != 0) CHECK_STATUS(UV_ECANCELED, status);
     }
   }
 }

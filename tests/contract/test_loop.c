@@ -91,12 +91,35 @@ static void two_loops_in_one_thread(void** state) {
   if (wrong) fail_msg("%s", wrong);
 }
 
+/* Nothing else has to be on the loop for a close to come to its end. */
+static void a_failed_connect_is_closed_on_an_empty_loop(void** state) {
+  world* w = *state;
+  npipe_server_options options = {.type = NPIPE_MESSAGE, .max_instances = 1};
+  test_host* host = host_open(w, &options);
+  test_end* client = end_open(w, NULL);
+  world* other = world_new();
+  test_end* late = end_connect(other, w->name, 30, NULL);
+  for (int i = 0; i < 1000 && late->connects == 0; i++) {
+    world_run_for(w, 1);
+    world_run_for(other, 1);
+  }
+  CHECK_STATUS(UV_ETIMEDOUT, late->connect_status);
+  end_close(late);
+  uv_run(&other->loop, UV_RUN_DEFAULT);
+  CHECK_SIZE(1, late->closes);
+  const char* wrong = world_end(other);
+  if (wrong) fail_msg("%s", wrong);
+  end_shut(client);
+  host_shut(host);
+}
+
 int main(int argc, char** argv) {
   static const struct CMUnitTest tests[] = {
       TEST(other_handles_of_the_loop_go_on),
       TEST(open_handles_keep_the_loop_alive),
       TEST(nothing_is_left_on_the_loop),
       TEST(two_loops_in_one_thread),
+      TEST(a_failed_connect_is_closed_on_an_empty_loop),
   };
   return harness_main(argc, argv, "loop", tests, HARNESS_COUNT(tests), NULL);
 }

@@ -144,6 +144,12 @@ static void talk_connected(test_end* end) {
   talk_told(talk, end->connect_status);
 }
 
+/* The server could not take a client, and was told so. */
+static int talk_server_told(talk_state* talk) {
+  if (talk->host->failures) talk->told = 1;
+  return talk->host->failures > 0;
+}
+
 static int talk_meet(talk_state* talk, const npipe_server_options* options) {
   world* w = talk->w;
   if (talk_told(talk, host_try(w, w->name, options, &talk->host))) return 0;
@@ -153,10 +159,7 @@ static int talk_meet(talk_state* talk, const npipe_server_options* options) {
   talk->client->hook = talk_connected;
   TALK_UNTIL(talk, talk->host->failures ||
                        (talk->client->connects && talk->host->arrivals));
-  if (talk->host->failures) {
-    talk->told = 1;
-    return 0;
-  }
+  if (talk_server_told(talk)) return 0;
   talk->server = host_take(talk->host);
   if (talk->server == NULL) talk->told = 1;
   return talk->server != NULL;
@@ -199,9 +202,64 @@ static int talk_in_reads(talk_state* talk) {
   return more->status == UV_ECANCELED;
 }
 
+static int talk_in_flush(talk_state* talk) {
+  int status;
+  test_task* flush = flush_try(talk->client, 20000, &status);
+  if (talk_told(talk, status)) return 0;
+  TALK_UNTIL(talk, flush->calls);
+  return talk_told(talk, flush->status) == 0;
+}
+
+static void talk_answer(test_task* read) {
+  talk_state* talk = read->user;
+  if (talk_told(talk, read->status) == 0) talk_write(talk, read->end, 5, 1);
+}
+
+static int talk_in_transaction(talk_state* talk) {
+  int status;
+  stream_stop(talk->out);
+  test_task* read = read_try(talk->server, 8, &status);
+  if (talk_told(talk, status)) return 0;
+  read->user = talk;
+  read->hook = talk_answer;
+  test_task* ask = transact_try(talk->client, "ask", 3, 8, 20000, &status);
+  if (talk_told(talk, status)) return 0;
+  TALK_UNTIL(talk, ask->calls);
+  if (talk_told(talk, ask->status)) return 0;
+  CHECK_SIZE(5, ask->size);
+  CHECK(pattern_holds(ask->data, 5, 1, 0));
+  return 1;
+}
+
+/* The instance is used again, by a client that waits for it first. */
+static int talk_in_next_client(talk_state* talk) {
+  world* w = talk->w;
+  int status;
+  if (talk_told(talk, end_disconnect(talk->server))) return 0;
+  test_task* listen = listen_try(talk->server, 20000, &status);
+  if (talk_told(talk, status)) return 0;
+  test_ask* wait = wait_try(w, w->name, 5000, NULL, &status);
+  if (talk_told(talk, status)) return 0;
+  TALK_UNTIL(talk, wait->calls || talk->host->failures);
+  if (talk_server_told(talk) || talk_told(talk, wait->status)) return 0;
+  test_ask* call = call_try(w, w->name, 5000, NULL, "call", 8, &status);
+  if (talk_told(talk, status)) return 0;
+  TALK_UNTIL(talk, listen->calls || call->calls || talk->host->failures);
+  if (talk_server_told(talk)) return 0;
+  if (call->calls) return talk_told(talk, call->status) == 0;
+  if (talk_told(talk, listen->status)) return 0;
+  test_task* read = read_try(talk->server, 8, &status);
+  if (talk_told(talk, status)) return 0;
+  read->user = talk;
+  read->hook = talk_answer;
+  TALK_UNTIL(talk, call->calls);
+  return talk_told(talk, call->status) == 0 && call->size == 5;
+}
+
 static int talk_all(talk_state* talk, const npipe_server_options* options) {
   return talk_meet(talk, options) && talk_in_streams(talk) &&
-         talk_in_reads(talk);
+         talk_in_reads(talk) && talk_in_flush(talk) &&
+         talk_in_transaction(talk) && talk_in_next_client(talk);
 }
 
 /* One conversation, in a world and a thread of its own: what the library keeps
@@ -271,13 +329,13 @@ static void conversation(const npipe_server_options* options, int fail_on) {
 
 static void nomem_conversation(void** state) {
   (void) state;
-  npipe_server_options options = {.type = NPIPE_MESSAGE};
+  npipe_server_options options = {.type = NPIPE_MESSAGE, .max_instances = 1};
   conversation(&options, 0);
 }
 
 static void nomem_conversation_from_a_moment_on(void** state) {
   (void) state;
-  npipe_server_options options = {.type = NPIPE_MESSAGE};
+  npipe_server_options options = {.type = NPIPE_MESSAGE, .max_instances = 1};
   conversation(&options, 1);
 }
 

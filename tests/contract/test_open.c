@@ -334,21 +334,45 @@ static void op6_everyone_may_come_if_the_server_says_so(void** state) {
 
 /* ------------------------------------------------- OP7: the name is gone */
 
-/* Windows keeps a name as long as a server's end of it is open; so does the
- * rule. npipe_server_close() alone makes it unreachable in any case. */
+/* A name lives as long as an end of its server. */
 static void op7_a_closed_server_takes_nobody(void** state) {
   world* w = *state;
   test_pair pair = pair_of(w, NPIPE_MESSAGE);
+  test_host* other;
   host_close(pair.host);
-  for (int i = 0; i < 2; i++) {
-    int status = connect_outcome(w, w->name, 0, NULL);
-    if (status != UV_EBUSY) CHECK_STATUS(UV_ENOENT, status);
+  for (int i = 0; i < 2; i++) { /* from the call on, and after it */
+    CHECK_STATUS(UV_EBUSY, connect_outcome(w, w->name, 0, NULL));
+    CHECK_STATUS(UV_ETIMEDOUT, connect_outcome(w, w->name, 30, NULL));
+    CHECK_STATUS(UV_EADDRINUSE, host_try(w, w->name, NULL, &other));
     host_shut(pair.host);
   }
   send_text(pair.client, "on we go"); /* accepted connections are not touched */
   EXPECT_TEXT(pair.server, 16, "on we go", 0);
   send_text(pair.server, "so we do");
   EXPECT_TEXT(pair.client, 16, "so we do", 0);
+}
+
+/* Of several ends the last one counts, in whatever order they close. */
+static void op7_the_last_of_several_ends_counts(void** state) {
+  world* w = *state;
+  for (int order = 0; order < 3; order++) {
+    test_host* host = host_open_type(w, NPIPE_BYTE);
+    test_end* ends[3];
+    for (int i = 0; i < 3; i++) {
+      end_open(w, NULL);
+      ends[i] = host_accept(host);
+    }
+    end_open(w, NULL); /* nobody accepts it: closed with the server */
+    if (order != 1) host_shut(host);
+    for (int i = 0; i < 3; i++) {
+      if (order == 1 && i == 2) host_shut(host);
+      CHECK_STATUS(order == 1 && i < 2 ? 0 : UV_EBUSY,
+                   connect_outcome(w, w->name, 0, NULL));
+      end_shut(ends[(i + order) % 3]);
+    }
+    CHECK_STATUS(UV_ENOENT, connect_outcome(w, w->name, 0, NULL));
+    host_shut(host_open_type(w, NPIPE_MESSAGE)); /* in another way */
+  }
 }
 
 static void op7_the_name_is_gone_with_the_last_end_of_the_server(void** state) {
@@ -413,6 +437,7 @@ int main(int argc, char** argv) {
       TEST(op6_another_user_is_refused),
       TEST(op6_everyone_may_come_if_the_server_says_so),
       TEST(op7_a_closed_server_takes_nobody),
+      TEST(op7_the_last_of_several_ends_counts),
       TEST(op7_the_name_is_gone_with_the_last_end_of_the_server),
       TEST(op7_the_name_can_be_made_again_in_another_way),
       TEST(op7_create_and_close_again_and_again),

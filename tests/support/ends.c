@@ -113,7 +113,7 @@ static test_end* end_of(test_thing* thing) {
 }
 
 static void end_close_thing(test_thing* thing) {
-  end_close(end_of(thing));
+  end_abort(end_of(thing));
 }
 
 static int end_is_over(test_thing* thing) {
@@ -166,6 +166,23 @@ void end_close(test_end* end) {
 void end_shut(test_end* end) {
   end_close(end);
   RUN_UNTIL(end->world, end->closes > 0);
+}
+
+void end_abort(test_end* end) {
+  if (end->closes) return;
+  end->closing = 1;
+  world_enter(end->world);
+  npipe_abort(end->conn, end_on_close, end);
+  world_leave(end->world, 0);
+}
+
+void end_drop(test_end* end) {
+  end_abort(end);
+  RUN_UNTIL(end->world, end->closes > 0);
+}
+
+int end_disconnect(test_end* end) {
+  return CALL(end->world, npipe_disconnect(end->conn));
 }
 
 test_end* host_take(test_host* host) {
@@ -257,10 +274,16 @@ test_pair pair_of(world* w, npipe_type type) {
 }
 
 void pair_shut(test_pair* pair) {
-  end_close(pair->client);
-  end_close(pair->server);
+  end_abort(pair->client);
+  end_abort(pair->server);
   host_close(pair->host);
-  end_shut(pair->client);
-  end_shut(pair->server);
+  end_drop(pair->client);
+  end_drop(pair->server);
   host_shut(pair->host);
+}
+
+test_ends pair_ends(const test_pair* pair, int near_is_server) {
+  test_ends ends = {pair->client, pair->server};
+  if (near_is_server) ends = (test_ends){pair->server, pair->client};
+  return ends;
 }

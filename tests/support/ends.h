@@ -3,7 +3,8 @@
  *
  *   host    a server
  *   end     one end of a connection
- *   task    one npipe_read() or npipe_write()
+ *   task    one npipe_read(), npipe_write(), npipe_transact(), npipe_flush() or
+ *           npipe_listen()
  *
  * All of them live until the end of their world, also after they were closed,
  * so that what they have recorded can be checked.
@@ -48,7 +49,13 @@ typedef struct test_end {
   void* user;
 } test_end;
 
-typedef enum task_kind { TASK_READ, TASK_WRITE } task_kind;
+typedef enum task_kind {
+  TASK_READ,
+  TASK_WRITE,
+  TASK_TRANSACT,
+  TASK_FLUSH,
+  TASK_LISTEN
+} task_kind;
 
 typedef struct test_task {
   test_thing thing;
@@ -58,9 +65,11 @@ typedef struct test_task {
   npipe_op op;
   unsigned calls;
   int status;
-  size_t size;         /* read */
-  unsigned flags;      /* read */
+  size_t size;         /* read, transact */
+  unsigned flags;      /* read, transact */
   unsigned stamp;      /* of its callback */
+  uint64_t begun_ns;   /* uv_hrtime() before the call */
+  uint64_t ended_ns;   /* and in the callback */
   unsigned char* data; /* what was read; a write's is freed in its callback */
   size_t room;         /* bytes of data */
   void (*hook)(struct test_task* task);
@@ -104,16 +113,27 @@ test_end* end_open(world* w, const npipe_client_options* options);
 /* Connects, waits, closes; what the callback said. */
 int connect_outcome(world* w, const char* name, int timeout_ms,
                     const npipe_client_options* options);
-/* Starts closing; closes and waits. */
+/* Starts npipe_close(); closes and waits. */
 void end_close(test_end* end);
 void end_shut(test_end* end);
+/* Starts npipe_abort(), also after end_close(); aborts and waits. The world
+ * ends its ends this way, so that none of them lingers. */
+void end_abort(test_end* end);
+void end_drop(test_end* end);
 
 /* A server with one client, both ends ready. */
 test_pair pair_open(world* w, const npipe_server_options* server,
                     const npipe_client_options* client);
 test_pair pair_of(world* w, npipe_type type);
-/* Closes all three and waits, so that the name can be used again. */
+/* Closes all three and waits, so that the name can be used again. The ends are
+ * aborted: nothing lingers. */
 void pair_shut(test_pair* pair);
+/* The same pair as two ends, the one that a test is about first. */
+typedef struct test_ends {
+  test_end* self;
+  test_end* peer;
+} test_ends;
+test_ends pair_ends(const test_pair* pair, int near_is_server);
 
 /* Reads and writes */
 
@@ -126,6 +146,20 @@ test_task* read_begin(test_end* end, size_t room);
 test_task* write_begin(test_end* end, const void* data, size_t size);
 /* Starts: a message of the pattern with this seed. */
 test_task* write_pattern(test_end* end, size_t size, uint32_t seed);
+/* Starts: npipe_flush(), npipe_listen(). */
+test_task* flush_try(test_end* end, int timeout_ms, int* status);
+test_task* flush_begin(test_end* end, int timeout_ms);
+test_task* listen_try(test_end* end, int timeout_ms, int* status);
+test_task* listen_begin(test_end* end, int timeout_ms);
+/* Starts: npipe_transact() with room for the reply. */
+test_task* transact_try(test_end* end, const void* data, size_t size,
+                        size_t room, int timeout_ms, int* status);
+test_task* transact_begin(test_end* end, const char* text, size_t room,
+                          int timeout_ms);
+/* npipe_cancel() of the task. */
+int task_cancel(test_task* task);
+/* npipe_disconnect(). */
+int end_disconnect(test_end* end);
 /* Waits for the callback; its status. */
 int task_outcome(test_task* task);
 /* Frees what a task that is over has read, where that is much. */

@@ -2,7 +2,9 @@
 #ifndef TESTS_SUPPORT_HARNESS_H
 #define TESTS_SUPPORT_HARNESS_H
 
+#include "ask.h"
 #include "ends.h"
+#include "look.h"
 #include "os.h"
 #include "pattern.h"
 #include "stream.h"

@@ -10,6 +10,13 @@ int os_under_wine(void);
  * it, Windows does not. */
 int os_serves_in_order(void);
 
+/* Does this system know access lists as text (SDDL), and users as SIDs? */
+int os_has_sddl(void);
+
+/* Does a flush wait on a thread of its own, which takes a moment to get there?
+ * A peer that closes within that moment looks as if it had closed before. */
+int os_flushes_by_thread(void);
+
 /* Forks a process that does nothing and holds copies of every descriptor, the
  * inherited and the other. Returns its id, or 0 where there is no fork. */
 int os_fork_holder(void);

@@ -18,7 +18,7 @@ static test_stream* stream_of(test_thing* thing) {
 }
 
 static void stream_close(test_thing* thing) {
-  end_close(stream_of(thing)->end);
+  end_abort(stream_of(thing)->end);
 }
 
 static int stream_is_over(test_thing* thing) {

@@ -1,10 +1,11 @@
 /*
- * Single reads and writes that record: see ends.h.
+ * Single operations that record: see ends.h.
  *
  * A write owns a copy of its data and frees it in its callback: a library that
  * looked at borrowed data later would be caught by AddressSanitizer. A read
  * owns a buffer of exactly its size, for the same reason, filled before with a
- * byte that is checked to be untouched behind what was read.
+ * byte that is checked to be untouched behind what was read. So does a
+ * transaction; its request is freed at once, because the library copies it.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +21,7 @@ static test_task* task_of(test_thing* thing) {
 }
 
 static void task_close(test_thing* thing) {
-  end_close(task_of(thing)->end);
+  end_abort(task_of(thing)->end);
 }
 
 static int task_is_over(test_thing* thing) {
@@ -47,6 +48,7 @@ static test_task* task_new(test_end* end, task_kind kind, size_t room) {
   task->end = end;
   task->kind = kind;
   task->room = room;
+  task->begun_ns = uv_hrtime();
   task->data = room ? must_alloc(room) : NULL;
   task->thing.close = task_close;
   task->thing.is_over = task_is_over;
@@ -55,17 +57,29 @@ static test_task* task_new(test_end* end, task_kind kind, size_t room) {
   return task;
 }
 
+/* What every callback begins with. */
+static void task_called(test_task* task, npipe_conn* conn, const char* what,
+                        int status, size_t size) {
+  task->stamp =
+      world_callback(task->world, task->end->side, what, status, size);
+  task->ended_ns = uv_hrtime();
+  task->calls++;
+  task->status = status;
+  if (conn != task->end->conn)
+    world_violation(task->world, "callback of another connection");
+}
+
+static void task_hook(test_task* task) {
+  if (task->hook && !task->world->ending) task->hook(task);
+}
+
 static void task_on_read(npipe_conn* conn, int status, size_t size,
                          unsigned flags, void* arg) {
   test_task* task = arg;
-  task->stamp =
-      world_callback(task->world, task->end->side, "read", status, size);
-  task->calls++;
-  task->status = status;
+  const char* what = task->kind == TASK_READ ? "read" : "transact";
+  task_called(task, conn, what, status, size);
   task->size = size;
   task->flags = flags;
-  if (conn != task->end->conn)
-    world_violation(task->world, "read callback of another connection");
   if (size > task->room || (status < 0 && (size || flags)))
     world_violation(task->world, "a read callback makes no sense");
   for (size_t i = size; i < task->room; i++) {
@@ -74,20 +88,33 @@ static void task_on_read(npipe_conn* conn, int status, size_t size,
       break;
     }
   }
-  if (task->hook && !task->world->ending) task->hook(task);
+  task_hook(task);
 }
 
 static void task_on_write(npipe_conn* conn, int status, void* arg) {
   test_task* task = arg;
-  task->stamp =
-      world_callback(task->world, task->end->side, "write", status, task->room);
-  task->calls++;
-  task->status = status;
-  if (conn != task->end->conn)
-    world_violation(task->world, "write callback of another connection");
+  task_called(task, conn, "write", status, task->room);
   free(task->data);
   task->data = NULL;
-  if (task->hook && !task->world->ending) task->hook(task);
+  task_hook(task);
+}
+
+static void task_on_done(npipe_conn* conn, int status, void* arg) {
+  test_task* task = arg;
+  const char* what = task->kind == TASK_FLUSH ? "flush" : "listen";
+  task_called(task, conn, what, status, 0);
+  task_hook(task);
+}
+
+/* The end of each *_try(): the task is kept, or the call has failed. */
+static test_task* task_tried(test_task* task, int status) {
+  if (status != 0) {
+    task_destroy(&task->thing);
+    return NULL;
+  }
+  if (task->op == 0) world_violation(task->world, "an operation is named 0");
+  world_adopt(task->world, &task->thing);
+  return task;
 }
 
 test_task* read_try(test_end* end, size_t room, int* status) {
@@ -95,13 +122,7 @@ test_task* read_try(test_end* end, size_t room, int* status) {
   if (room) memset(task->data, UNTOUCHED, room);
   *status = CALL(end->world, npipe_read(end->conn, task->data, room, &task->op,
                                         task_on_read, task));
-  if (*status != 0) {
-    task_destroy(&task->thing);
-    return NULL;
-  }
-  if (task->op == 0) world_violation(end->world, "a read is named 0");
-  world_adopt(end->world, &task->thing);
-  return task;
+  return task_tried(task, *status);
 }
 
 test_task* write_try(test_end* end, const uv_buf_t bufs[], unsigned nbufs,
@@ -120,13 +141,38 @@ test_task* write_try(test_end* end, const uv_buf_t bufs[], unsigned nbufs,
   *status = CALL(end->world, npipe_write(end->conn, copies, nbufs, &task->op,
                                          task_on_write, task));
   free(copies); /* the library has copied the array */
-  if (*status != 0) {
-    task_destroy(&task->thing);
-    return NULL;
-  }
-  if (task->op == 0) world_violation(end->world, "a write is named 0");
-  world_adopt(end->world, &task->thing);
-  return task;
+  return task_tried(task, *status);
+}
+
+test_task* flush_try(test_end* end, int timeout_ms, int* status) {
+  test_task* task = task_new(end, TASK_FLUSH, 0);
+  *status = CALL(end->world, npipe_flush(end->conn, timeout_ms, &task->op,
+                                         task_on_done, task));
+  return task_tried(task, *status);
+}
+
+test_task* listen_try(test_end* end, int timeout_ms, int* status) {
+  test_task* task = task_new(end, TASK_LISTEN, 0);
+  *status = CALL(end->world, npipe_listen(end->conn, timeout_ms, &task->op,
+                                          task_on_done, task));
+  return task_tried(task, *status);
+}
+
+test_task* transact_try(test_end* end, const void* data, size_t size,
+                        size_t room, int timeout_ms, int* status) {
+  test_task* task = task_new(end, TASK_TRANSACT, room);
+  if (room) memset(task->data, UNTOUCHED, room);
+  char* copy = must_alloc(size);
+  if (size) memcpy(copy, data, size);
+  uv_buf_t bufs[2] = {
+      uv_buf_init(copy, (unsigned) (size / 2)),
+      uv_buf_init(copy + size / 2, (unsigned) (size - size / 2))};
+  *status = CALL(end->world,
+                 npipe_transact(end->conn, bufs, 2, task->data, room,
+                                timeout_ms, &task->op, task_on_read, task));
+  memset(copy, 0, size);
+  free(copy); /* the library has copied the request */
+  return task_tried(task, *status);
 }
 
 static test_task* task_begun(test_task* task, const char* what, int status) {
@@ -148,6 +194,30 @@ test_task* write_begin(test_end* end, const void* data, size_t size) {
   buf.len = (unsigned) size;
   test_task* task = write_try(end, &buf, 1, &status);
   return task_begun(task, "npipe_write", status);
+}
+
+test_task* flush_begin(test_end* end, int timeout_ms) {
+  int status;
+  test_task* task = flush_try(end, timeout_ms, &status);
+  return task_begun(task, "npipe_flush", status);
+}
+
+test_task* listen_begin(test_end* end, int timeout_ms) {
+  int status;
+  test_task* task = listen_try(end, timeout_ms, &status);
+  return task_begun(task, "npipe_listen", status);
+}
+
+test_task* transact_begin(test_end* end, const char* text, size_t room,
+                          int timeout_ms) {
+  int status;
+  test_task* task =
+      transact_try(end, text, strlen(text), room, timeout_ms, &status);
+  return task_begun(task, "npipe_transact", status);
+}
+
+int task_cancel(test_task* task) {
+  return CALL(task->world, npipe_cancel(task->end->conn, task->op));
 }
 
 test_task* write_pattern(test_end* end, size_t size, uint32_t seed) {

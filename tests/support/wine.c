@@ -14,6 +14,10 @@ static const struct {
   const char* reason;
 } wine_list[] = {
     {"OP6", "the access list of a pipe is stored but not enforced"},
+    {"PK5", "FSCTL_PIPE_PEEK never tells the number of messages"},
+    {"LN7", "an instance that listens cannot be disconnected: it goes on"},
+    {"CR10", "all instances of a name have the quotas of the first one"},
+    {"FL1", "a flush waits until the pipe is empty, also for later writes"},
 };
 
 int wine_differs(const char* rule) {
