@@ -24,9 +24,9 @@ static void instance_throw_out(npi_unix_conn* conn) {
 int npi_os_disconnect(npipe_conn* base) {
   npi_unix_conn* conn = (npi_unix_conn*) base;
   if (conn->plain) return UV_ENOTSUP;
-  if (base->state == NPI_CONN_LISTENING)
-    npi_server_unlisten(conn);
-  else
-    instance_throw_out(conn);
+  /* A client may have come this moment, before the program was told. */
+  bool listens = base->state == NPI_CONN_LISTENING;
+  if (listens) npi_server_unlisten(conn);
+  if (!listens || conn->link == NPI_LINK_UP) instance_throw_out(conn);
   return 0;
 }

@@ -365,6 +365,32 @@ static void st2_a_client_cannot_listen(void** state) {
   talk(pair.server, pair.client);
 }
 
+/* The stream of the client before is told that it is over, also if the next one
+ * waits already and the instance listens in the stream's own callback; it never
+ * sees a byte of the next one. */
+static void throw_out_and_listen(test_stream* stream) {
+  if (stream->ends || stream->user != NULL) return;
+  stream->user = stream;
+  if (end_disconnect(stream->end) != 0)
+    world_violation(stream->world, "disconnect in a stream's callback");
+  listen_begin(stream->end, NPIPE_WAIT_FOREVER);
+}
+
+static void di2_a_stream_ends_before_the_next_client(void** state) {
+  world* w = *state;
+  npipe_server_options options = one_instance(NPIPE_MESSAGE);
+  test_pair pair = pair_open(w, &options, NULL);
+  test_stream* stream = stream_begin(pair.server, 0);
+  stream->hook = throw_out_and_listen;
+  test_end* next = end_connect(w, w->name, NPIPE_WAIT_FOREVER, NULL);
+  world_settle(w);
+  write_begin(pair.client, "bye", 3);
+  RUN_UNTIL(w, next->connects && stream->ends);
+  CHECK_STATUS(UV_ECONNABORTED, stream->end_status);
+  CHECK_SIZE(3, stream->size);
+  talk(pair.server, next);
+}
+
 int main(int argc, char** argv) {
   static const struct CMUnitTest tests[] = {
       TEST(ln1_a_client_is_there_already),
@@ -385,6 +411,7 @@ int main(int argc, char** argv) {
       TEST(op5_it_comes_after_those_that_have_listened_longer),
       TEST(op7_it_listens_also_after_the_server_is_closed),
       TEST(op7_waiting_clients_learn_that_the_last_end_is_gone),
+      TEST(di2_a_stream_ends_before_the_next_client),
       TEST(st2_a_client_cannot_listen),
   };
   return harness_main(argc, argv, "listen", tests, HARNESS_COUNT(tests), NULL);
