@@ -403,9 +403,8 @@ typedef void (*npipe_connect_cb)(npipe_conn* conn, int status, void* arg);
  * Windows: the server may identify this client but not impersonate it
  * (SECURITY_IDENTIFICATION). Only local pipes are opened.
  * Unix: the server's process has to run; one that is stopped gives
- * UV_ETIMEDOUT after timeout_ms, or ten seconds for timeout_ms 0. With
- * NPIPE_WAIT_DEFAULT it is the server that keeps the time, so one that is
- * stopped is waited for: npipe_close() gives up. */
+ * UV_ETIMEDOUT after timeout_ms, or ten seconds for timeout_ms 0 and
+ * NPIPE_WAIT_DEFAULT. */
 NPIPE_API int npipe_connect(uv_loop_t* loop, const char* name, int timeout_ms,
                             const npipe_client_options* options,
                             npipe_connect_cb cb, void* arg, npipe_conn** conn);
